@@ -1,0 +1,135 @@
+"""The port through which the program talks to a directory.
+
+What a directory can do, in the words of RFC 4511, and nothing of how: `bridge.ldap` implements it with sockets,
+tests with entries in memory; one contract suite holds for all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from bridge.model import Rejection, Secret
+    from bridge.syntax.filters import Filter
+
+
+class Scope(IntEnum):
+    """How far below its base a search reaches; the numbers are those of RFC 4511 §4.5.1.2."""
+
+    BASE = 0
+    ONE = 1
+    SUBTREE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """What is asked for. `attributes` are attribute descriptions; none at all asks for the DN alone."""
+
+    base: str
+    scope: Scope
+    filter: Filter
+    attributes: tuple[str, ...]
+    size_limit_count: int = 0
+    """0 asks for no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry as the server sent it.
+
+    The keys of `attributes` are attribute descriptions in lower case, options included (`cn;lang-de`); the values
+    stand in the order in which they came.
+    """
+
+    dn: str
+    attributes: Mapping[str, Sequence[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class BindResult:
+    """What a server said to a user bind: `rejection` is None where the password is right."""
+
+    server: str
+    rejection: Rejection | None = None
+    notice: str | None = None
+    result_code: int = 0
+    diagnostic_message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RootDSE:
+    """What a server says of itself (RFC 4512 §5.1)."""
+
+    server: str
+    naming_contexts: tuple[str, ...] = ()
+    default_naming_context: str | None = None
+    """Where searches begin if nothing is configured: what the server names, or its only naming context."""
+    supported_controls: frozenset[str] = field(default_factory=frozenset)
+    supported_extensions: frozenset[str] = field(default_factory=frozenset)
+    vendor: str = ""
+
+
+class EntryStream(Protocol):
+    """The entries of a listing as they come, in portions of the server's choosing.
+
+    Only an iteration that ends by itself was complete (`bridge.errors.SearchIncomplete` is raised otherwise); the
+    counters are final then.
+    """
+
+    @property
+    def server(self) -> str:
+        """The URL of the one server that answers the whole listing."""
+
+    @property
+    def page_count(self) -> int:
+        """Pages that have come so far, over all searches."""
+
+    @property
+    def entry_count(self) -> int:
+        """Entries that have come so far, over all searches."""
+
+    @property
+    def ignored_reference_count(self) -> int:
+        """Continuation references that were ignored because the configuration says so."""
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Entry]]:
+        """Each portion of entries once."""
+
+
+class Directory(Protocol):
+    """A configured directory, whichever of its servers answers.
+
+    Every operation ends within its configured time. Raises `DirectoryUnavailable`, `DirectoryRefused`,
+    `SearchInvalid` or `SearchIncomplete`; never returns part of a result.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name under which the directory is configured."""
+
+    def list_entries(self, searches: Sequence[SearchRequest]) -> AbstractAsyncContextManager[EntryStream]:
+        """All entries of all searches, from one server, on a connection of its own; leaving early abandons it."""
+
+    async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
+        """The entries of a small search by the service account.
+
+        Where more match than `size_limit_count`, that many are returned: to tell one from several, allow two.
+        """
+
+    async def bind(self, dn: str, password: Secret) -> BindResult:
+        """The answer to exactly one simple bind, which is never repeated.
+
+        Raises `DirectoryUnavailable` where the outcome is unknown, `ValueError` on an empty password
+        (RFC 4513 §5.1.2 makes it an anonymous bind that succeeds).
+        """
+
+    async def probe(self) -> RootDSE:
+        """What the preferred server that answers says of itself, after the service bind."""
+
+    async def aclose(self) -> None:
+        """No connection is left, and nothing waits any more."""

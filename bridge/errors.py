@@ -1,0 +1,180 @@
+"""The exceptions of the program: what could not be done, where, and what to do about it.
+
+A refusal (a wrong password) is a value, see `bridge.model`; an exception says that something could not be found out.
+This module knows neither HTTP nor LDAP: the HTTP status of a code stands in `bridge.protocol`.
+
+BridgeError
+├─ ConfigurationError
+├─ RequestError: Malformed, UnknownCommand, CallerRejected, TooLarge
+├─ DirectoryError
+│  ├─ DirectoryUnavailable
+│  ├─ DirectoryRefused
+│  ├─ SearchIncomplete
+│  └─ SearchInvalid
+├─ SnapshotMissing
+├─ RemovalsRefused
+└─ EntryUnusable
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BridgeError(Exception):
+    """Something could not be done; `code` is for programs, `message` for the administrator."""
+
+    code: ClassVar[str] = "internal"
+    temporary: ClassVar[bool] = False
+    summary: ClassVar[str] = "Something went wrong"
+
+    def __init__(self, detail: str = "", *, remedy: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.remedy = remedy
+
+    @property
+    def where(self) -> str:
+        """What the error is about, as the beginning of a sentence, or nothing."""
+        return ""
+
+    @property
+    def message(self) -> str:
+        """What happened, where, and what to do, in sentences that hold no secret."""
+        place = f" {self.where}" if self.where else ""
+        happened = f"{self.summary}{place}: {self.detail}" if self.detail else f"{self.summary}{place}"
+        sentences = (happened, self.remedy)
+        return " ".join(text if text.endswith((".", "!", "?")) else f"{text}." for text in sentences if text)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConfigurationError(BridgeError):
+    """The configuration can't be used; `problems` holds every fault that was found, one line each."""
+
+    code = "configuration"
+    summary = "The configuration can't be used"
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+    @property
+    def message(self) -> str:
+        """Every fault on a line of its own."""
+        return "\n".join(self.problems)
+
+
+class RequestError(BridgeError):
+    """The caller asked in a way that can't be answered."""
+
+    code = "bad_request"
+    summary = "The request can't be understood"
+
+
+class Malformed(RequestError):
+    """The body is no form that means one thing only."""
+
+
+class UnknownCommand(RequestError):
+    """The form has no `cmd`, or one that doesn't exist."""
+
+
+class CallerRejected(RequestError):
+    """The caller did not show the right credentials."""
+
+    code = "unauthorized"
+    summary = "The caller's user name or password is missing or wrong"
+
+
+class TooLarge(RequestError):
+    """The request is larger than any that MailStore sends."""
+
+    code = "too_large"
+    summary = "The request is too large"
+
+
+class DirectoryError(BridgeError):
+    """A directory did not give what was asked for."""
+
+    code = "directory_error"
+    summary = "The directory can't be used"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        directory: str,
+        server: str | None = None,
+        result_code: int | None = None,
+        diagnostic_message: str = "",
+        remedy: str = "",
+    ) -> None:
+        super().__init__(detail, remedy=remedy)
+        self.directory = directory
+        self.server = server
+        self.result_code = result_code
+        self.diagnostic_message = diagnostic_message
+
+    @property
+    def where(self) -> str:
+        """The directory's name and the server's address."""
+        return f"(directory {self.directory}, {self.server})" if self.server else f"(directory {self.directory})"
+
+
+class DirectoryUnavailable(DirectoryError):
+    """No server answered in time: refused, TLS failed, timed out, busy, or our own queue is full."""
+
+    code = "directory_unavailable"
+    temporary = True
+    summary = "The directory can't be asked"
+
+
+class DirectoryRefused(DirectoryError):
+    """The directory refuses our own account or the way in which we connect."""
+
+    code = "directory_refused"
+    summary = "The directory refuses the bridge"
+
+
+class SearchIncomplete(DirectoryError):
+    """A search can't be proven complete, so its entries were thrown away."""
+
+    code = "search_incomplete"
+    temporary = True
+    summary = "The users could not be listed completely"
+
+
+class SearchInvalid(DirectoryError):
+    """The directory says that the search itself is wrong: base missing, filter refused."""
+
+    code = "search_invalid"
+    summary = "The configured search can't be carried out"
+
+
+class SnapshotMissing(BridgeError):
+    """There is neither a fresh listing nor an older one that may still be answered."""
+
+    code = "snapshot_missing"
+    temporary = True
+    summary = "There is no listing yet"
+
+
+class RemovalsRefused(DirectoryError):
+    """A listing is complete, yet lacks so many users that it isn't believed."""
+
+    code = "removals_refused"
+    temporary = True
+    summary = "The listing lacks users that must not be lost"
+
+
+class EntryUnusable(BridgeError):
+    """An entry makes no user; collected in the report, never the end of a listing."""
+
+    code = "entry_unusable"
+    summary = "The entry makes no user"
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason

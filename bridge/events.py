@@ -1,0 +1,92 @@
+"""What the program tells whoever watches it: one frozen value for each thing worth a log line or a metric.
+
+`bridge.ops` turns events into log lines and metrics; what happens elsewhere only hands them to an `Observer`. No event
+holds a password, a header or a body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bridge.errors import BridgeError
+    from bridge.model import Report, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAnswered:
+    """One HTTP request got its answer."""
+
+    request_id: str
+    endpoint: str
+    """The path of the endpoint, or "" where the request met none."""
+    command: str
+    """`list`, `auth`, or "" where none was understood."""
+    status: int
+    duration_s: float
+    remote: str
+    caller: str | None = None
+    challenge: bool = False
+    """A first call without credentials, as .NET sends before each request: no failure, worth a debug line only."""
+    error: BridgeError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserAuthenticated:
+    """One login was decided."""
+
+    endpoint: str
+    user_name: str
+    verdict: Verdict
+    duration_s: float
+    server: str | None = None
+    result_code: int | None = None
+    diagnostic_message: str = ""
+    detail: str = ""
+    """For the administrator, such as the DNs between which a name is ambiguous."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """A directory was listed completely."""
+
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshFailed:
+    """A directory could not be listed; `stale_age_s` is the age of the listing that is answered instead, if any."""
+
+    directory: str
+    error: BridgeError
+    duration_s: float
+    stale_age_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OperationEnded:
+    """One LDAP operation ended. `outcome` is `ok`, `rejected`, `unavailable` or `refused`."""
+
+    directory: str
+    server: str
+    operation: str
+    """`connect`, `service_bind`, `user_bind`, `look_up` or `listing`."""
+    outcome: str
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSetAside:
+    """A server failed and is not asked again for a while."""
+
+    directory: str
+    server: str
+    error: BridgeError
+    pause_s: float
+
+
+Event = RequestAnswered | UserAuthenticated | Refreshed | RefreshFailed | OperationEnded | ServerSetAside
+
+Observer = Callable[[Event], None]

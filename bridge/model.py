@@ -1,0 +1,164 @@
+"""The words of the program: users, verdicts, reports, health, secrets.
+
+Plain values without input or output. Nothing here knows LDAP, HTTP or the configuration file.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NoReturn
+
+
+class Secret:
+    """Bytes that never show themselves: not in `repr`, `str`, a format, a pickle or a log."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def reveal(self) -> bytes:
+        """The bytes, for the one place that must send or compare them."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value, other._value)
+
+    __hash__ = None  # type: ignore[assignment]  # a secret in a dictionary key would be compared in variable time
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not written anywhere")
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person as MailStore is told of them; `id` is what stays when everything else changes."""
+
+    id: str
+    user_name: str
+    distinguished_name: str
+    full_name: str | None = None
+    email_addresses: tuple[str, ...] = ()
+    """In mapped order, without duplicates; the first one is the primary address."""
+
+
+class Rejection(Enum):
+    """Why a password was not accepted. For the log and the metric only: the answer is the same for each."""
+
+    EMPTY_PASSWORD = "empty_password"  # noqa: S105
+    UNKNOWN_USER = "unknown_user"
+    AMBIGUOUS_USER = "ambiguous_user"
+    NOT_LISTED = "not_listed"
+    WRONG_PASSWORD = "wrong_password"  # noqa: S105
+    NO_PASSWORD = "no_password"  # noqa: S105
+    PASSWORD_EXPIRED = "password_expired"  # noqa: S105
+    MUST_CHANGE_PASSWORD = "must_change_password"  # noqa: S105
+    ACCOUNT_DISABLED = "account_disabled"
+    ACCOUNT_EXPIRED = "account_expired"
+    ACCOUNT_LOCKED = "account_locked"
+    NOT_AT_THIS_TIME = "not_at_this_time"
+    NOT_FROM_THIS_PLACE = "not_from_this_place"
+    ENTRY_GONE = "entry_gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The password is right; `notice` tells what the directory added, such as grace logins that remain."""
+
+    directory: str
+    user_id: str
+    notice: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The login is refused. `directory` is None where none knows the user."""
+
+    reason: Rejection
+    directory: str | None = None
+    user_id: str | None = None
+
+
+Verdict = Accepted | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Entries that made no user, or values that were dropped, for one reason."""
+
+    reason: str
+    count: int
+    examples: tuple[str, ...] = ()
+    """Up to a few distinguished names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one refresh of one directory did."""
+
+    directory: str
+    server: str
+    finished_at_s: float
+    """Seconds since 1970."""
+    duration_s: float
+    page_count: int
+    entry_count: int
+    user_count: int
+    ignored_reference_count: int = 0
+    skipped: tuple[Skipped, ...] = ()
+    collisions: tuple[str, ...] = ()
+    """User names that more than one entry claims."""
+    added_count: int = 0
+    removed_count: int = 0
+
+
+class Status(Enum):
+    """How something fares; UNAVAILABLE can neither list nor authenticate."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that an administrator should know of, and what to do about it."""
+
+    code: str
+    directory: str
+    message: str
+    remedy: str
+    since_s: float
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointHealth:
+    """How one endpoint fares."""
+
+    path: str
+    status: Status
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the whole program fares: as well as its worst endpoint."""
+
+    endpoints: tuple[EndpointHealth, ...] = field(default=())
+
+    @property
+    def status(self) -> Status:
+        """The worst status among the endpoints."""
+        for status in (Status.UNAVAILABLE, Status.DEGRADED):
+            if any(endpoint.status is status for endpoint in self.endpoints):
+                return status
+        return Status.OK
