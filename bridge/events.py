@@ -67,7 +67,7 @@ class RefreshFailed:
 
 @dataclass(frozen=True, slots=True)
 class OperationEnded:
-    """One LDAP operation ended. `outcome` is `ok`, `rejected`, `unavailable` or `refused`."""
+    """One LDAP operation ended. `outcome` is `ok`, `unavailable` or `refused`."""
 
     directory: str
     server: str

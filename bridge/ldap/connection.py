@@ -1,0 +1,309 @@
+"""One connection to one server: messages go out, answers come in, many operations at once (RFC 4511 §3.1).
+
+Knows nothing of pools, failover or completeness. Whatever breaks the protocol ends the connection and fails what is in
+flight; an operation that nobody waits for any more is abandoned, and what still comes for it is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import ssl
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bridge.errors import DirectoryUnavailable
+from bridge.ldap import messages
+from bridge.ldap.entries import EntryReader
+from bridge.syntax.ber import BerError, message_size, read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridge.directory import Entry, SearchRequest
+    from bridge.ldap.messages import Response
+    from bridge.ldap.settings import Limits
+    from bridge.model import Secret
+
+_READ_BYTES = 64 * 1024
+"""What is taken at once: some 200 entries, a millisecond of decoding, then other work gets its turn."""
+_LAST_MESSAGE_ID = 2**31 - 1
+"""RFC 4511 §4.1.1.1."""
+_SETTLE_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Whom a connection reaches, for errors and events."""
+
+    directory: str
+    server: str
+
+    def unavailable(self, detail: str, *, remedy: str = "", diagnostic_message: str = "") -> DirectoryUnavailable:
+        """The error that says that this server could not be asked."""
+        return DirectoryUnavailable(
+            detail,
+            directory=self.directory,
+            server=self.server,
+            remedy=remedy,
+            diagnostic_message=diagnostic_message,
+        )
+
+
+@dataclass(slots=True)
+class Exchange:
+    """An operation in flight, and what has come for it so far."""
+
+    message_id: int
+    answer_kind: int
+    """The tag of the response that ends it; any other breaks the protocol."""
+    done: asyncio.Future[Response]
+    entries: list[Entry] = field(default_factory=list)
+    references: list[str] = field(default_factory=list)
+    """The first URI of each continuation reference."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """The client's end of an LDAP connection. Made by `bridge.ldap.transport`, which connects it."""
+
+    def __init__(self, peer: Peer, limits: Limits) -> None:
+        self.peer = peer
+        self._limits = limits
+        self._read_buffer = memoryview(bytearray(_READ_BYTES))
+        self._incomplete = bytearray()
+        self._needed_bytes = 0
+        self._exchanges: dict[int, Exchange] = {}
+        self._last_id = 0
+        self._transport: asyncio.Transport | None = None
+        self._failure: DirectoryUnavailable | None = None
+        self._entry_reader = EntryReader()
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the socket is gone, whoever ended it."""
+
+    # What is asked
+
+    def send_search(self, search: SearchRequest, controls: bytes = b"") -> Exchange:
+        """A search that is under way; its answer is awaited with `wait`."""
+        return self._send(messages.SEARCH_DONE, lambda message_id: messages.write_search(message_id, search, controls))
+
+    async def bind(self, dn: str, password: Secret, controls: bytes = b"") -> Response:
+        """The answer to one simple bind. Nothing else may be in flight (RFC 4511 §4.2.1).
+
+        Cancelled before the answer has come, it leaves the connection closed: nobody knows whose it is then.
+        """
+        return await self._settle(
+            self._send(
+                messages.BIND_RESPONSE,
+                lambda message_id: messages.write_bind(message_id, dn, password, controls),
+            )
+        )
+
+    async def start_tls(self) -> Response:
+        """The answer to the request to begin TLS; the handshake itself is the transport's."""
+        return await self._settle(self._send(messages.EXTENDED_RESPONSE, messages.write_start_tls))
+
+    async def wait(self, exchange: Exchange) -> Response:
+        """The answer that ends the exchange. Cancelled before, the operation is abandoned (RFC 4511 §4.11)."""
+        try:
+            return await exchange.done
+        except asyncio.CancelledError:
+            self._abandon(exchange)
+            raise
+
+    @property
+    def in_flight_count(self) -> int:
+        """Operations that wait for an answer."""
+        return len(self._exchanges)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a request may still be sent, as far as the event loop has noticed."""
+        return self._failure is None and self._transport is not None and not self._transport.is_closing()
+
+    async def is_alive(self) -> bool:
+        """Whether a request may still be sent, with everything counted that has reached this machine.
+
+        The peer's farewell may lie in the socket, unread; a password is not written after it.
+        """
+        for _ in range(_SETTLE_ROUNDS):
+            if not self.is_usable or not self._has_unread_input():
+                break
+            await asyncio.sleep(0)
+        return self.is_usable and not self._has_unread_input()
+
+    def begin_handshake(self) -> asyncio.Transport:
+        """The transport over which TLS is begun now.
+
+        Raises `DirectoryUnavailable` where it is gone, and where the server has said more in clear text than that it
+        agrees: nothing of that may be taken for something said under TLS (RFC 4511 §4.14.2).
+        """
+        if self._incomplete:
+            raise self.peer.unavailable("the server sent something in clear text after it had agreed to begin TLS")
+        return self._require_transport()
+
+    def end_handshake(self, transport: asyncio.Transport) -> None:
+        """From now on everything goes through `transport`, under TLS."""
+        self._transport = transport
+
+    @property
+    def ssl_object(self) -> ssl.SSLObject | None:
+        """What is known of TLS on this connection, or None in clear text."""
+        found = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        return found if isinstance(found, ssl.SSLObject) else None
+
+    def close(self) -> None:
+        """The server is told farewell, and what is in flight fails."""
+        if self.is_usable and self._transport is not None:
+            self._transport.write(messages.write_unbind(self._next_id()))
+            self._transport.close()
+        self._fail(self.peer.unavailable("the connection was closed"))
+
+    def abort(self) -> None:
+        """The socket is dropped without a word, and what is in flight fails."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._fail(self.peer.unavailable("the connection was dropped"))
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is connected; asyncio calls this once."""
+        self._transport = transport  # type: ignore[assignment]  # asyncio promises no more than BaseTransport
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the hint is always -1
+        """Where asyncio puts what it reads next."""
+        return self._read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Takes what has been read; a broken protocol ends the connection."""
+        try:
+            self._receive(bytes(self._read_buffer[:nbytes]))
+        except BerError as error:
+            self._fail(self.peer.unavailable(f"the server broke the protocol: {error}"))
+            self.abort()
+
+    def eof_received(self) -> bool:
+        """The server will send no more, so the connection is given up."""
+        self._fail(self.peer.unavailable("the server closed the connection"))
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone; asyncio calls this once."""
+        reason = f"the connection was lost: {exc}" if exc else "the server closed the connection"
+        self._fail(self.peer.unavailable(reason))
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    # How messages come in
+
+    def _receive(self, data: bytes) -> None:
+        if self._incomplete:
+            self._incomplete += data
+            if len(self._incomplete) < self._needed_bytes:
+                return
+            data = bytes(self._incomplete)
+            self._incomplete.clear()
+        position, end = 0, len(data)
+        while position < end and self._failure is None:
+            size = message_size(data, position)
+            if size is not None and size > self._limits.message_bytes:
+                raise BerError(f"a message of {size} bytes is larger than the {self._limits.message_bytes} allowed")
+            if size is None or position + size > end:
+                self._incomplete += data[position:]
+                self._needed_bytes = size or 0
+                return
+            self._dispatch(data, position, position + size)
+            position += size
+
+    def _dispatch(self, data: bytes, position: int, end: int) -> None:
+        """Hands one whole message to the exchange that waits for it."""
+        _, position, end = read_header(data, position, end)
+        _, start, position = read_header(data, position, end)
+        message_id = int.from_bytes(data[start:position], "big", signed=True)
+        kind, start, stop = read_header(data, position, end)
+        exchange = self._exchanges.get(message_id)
+        if exchange is None:
+            self._receive_unexpected(
+                message_id, messages.read_response(data, kind, start, stop, end) if message_id == 0 else None
+            )
+        elif kind == messages.SEARCH_ENTRY:
+            if len(exchange.entries) >= self._limits.entry_count:
+                raise BerError(f"more than {self._limits.entry_count} entries came for one search")
+            exchange.entries.append(self._entry_reader.read(data, start, stop))
+        elif kind == messages.SEARCH_REFERENCE:
+            if len(exchange.references) >= self._limits.reference_count:
+                raise BerError(f"more than {self._limits.reference_count} references came for one search")
+            exchange.references.append(next(iter(messages.read_reference(data, start, stop)), ""))
+        elif kind != messages.INTERMEDIATE_RESPONSE:  # RFC 4511 §4.13: it ends nothing, and we asked for none
+            response = messages.read_response(data, kind, start, stop, end)
+            del self._exchanges[message_id]
+            if not exchange.done.done():
+                exchange.done.set_result(response)
+
+    def _receive_unexpected(self, message_id: int, notice: Response | None) -> None:
+        """A message that nobody waits for: of an abandoned operation, unsolicited, or against the protocol."""
+        if notice is not None:
+            self._fail(
+                self.peer.unavailable(
+                    f"the server ended the connection (result {notice.result_code})",
+                    diagnostic_message=notice.diagnostic_message,
+                )
+            )
+            self.abort()
+        elif not 0 < message_id <= self._last_id:
+            raise BerError(f"an answer came for message {message_id}, which was never sent")
+
+    # Small things
+
+    async def _settle(self, exchange: Exchange) -> Response:
+        """The answer to an operation that changes the connection, which is dropped where nobody waits for it."""
+        try:
+            return await exchange.done
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+
+    def _send(self, answer_kind: int, write: Callable[[int], bytes]) -> Exchange:
+        transport = self._require_transport()
+        message_id = self._next_id()
+        data = write(message_id)
+        exchange = Exchange(message_id, answer_kind, asyncio.get_running_loop().create_future())
+        self._exchanges[message_id] = exchange
+        transport.write(data)
+        return exchange
+
+    def _next_id(self) -> int:
+        if self._last_id >= _LAST_MESSAGE_ID:
+            raise self.peer.unavailable("the connection has used up its message ids")
+        self._last_id += 1
+        return self._last_id
+
+    def _abandon(self, exchange: Exchange) -> None:
+        if self._exchanges.pop(exchange.message_id, None) is not None and self.is_usable:
+            self._require_transport().write(messages.write_abandon(self._next_id(), exchange.message_id))
+
+    def _require_transport(self) -> asyncio.Transport:
+        if self._failure is not None:
+            raise self._failure
+        if self._transport is None or self._transport.is_closing():
+            raise self.peer.unavailable("the connection is closed")
+        return self._transport
+
+    def _fail(self, error: DirectoryUnavailable) -> None:
+        """Everything in flight ends with `error`; the first reason is the one that is told."""
+        if self._failure is None:
+            self._failure = error
+        exchanges, self._exchanges = self._exchanges, {}
+        for exchange in exchanges.values():
+            if not exchange.done.done():
+                exchange.done.set_exception(self._failure)
+                exchange.done.exception()
+
+    def _has_unread_input(self) -> bool:
+        """Whether bytes, or the end of the stream, have arrived that the event loop has not seen yet."""
+        socket = self._transport.get_extra_info("socket") if self._transport is not None else None
+        if socket is None or socket.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(socket.fileno(), select.POLLIN)
+        return bool(poll.poll(0))

@@ -1,0 +1,151 @@
+"""A configured directory over LDAP: the port `bridge.directory.Directory`, made of connections.
+
+Look-ups, listings and user binds have connections of their own, so that a hundred thousand users being listed don't
+make a login wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from bridge.errors import DirectoryRefused, DirectoryUnavailable
+from bridge.events import OperationEnded
+from bridge.ldap import messages
+from bridge.ldap.binds import BindConnections
+from bridge.ldap.gate import Gate
+from bridge.ldap.listing import Listing
+from bridge.ldap.lookups import LookupConnections
+from bridge.ldap.results import ASK_ANOTHER_SERVER, judge_user_bind
+from bridge.ldap.root_dse import read_root_dse
+from bridge.ldap.servers import Servers
+from bridge.ldap.service_account import ServiceAccount
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from bridge.directory import BindResult, Entry, EntryStream, RootDSE, SearchRequest
+    from bridge.events import Observer
+    from bridge.ldap.connection import Connection
+    from bridge.ldap.messages import Response
+    from bridge.ldap.settings import LdapSettings, ServerAddress
+    from bridge.model import Secret
+
+
+class LdapDirectory:
+    """One directory and its servers."""
+
+    def __init__(self, settings: LdapSettings, observe: Observer, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = settings.directory
+        self._settings = settings
+        self._observe = observe
+        self._clock = clock
+        self._servers = Servers(settings.directory, settings.servers, clock, observe)
+        self._account = ServiceAccount(settings, clock)
+        self._lookups = LookupConnections(settings, self._account)
+        self._binds = BindConnections(settings, self._servers)
+        queue = settings.queue_limit_count
+        self._lookup_gate = Gate(self.name, settings.limits.lookups_in_flight_count, queue)
+        self._bind_gate = Gate(self.name, settings.bind_connection_count, queue)
+
+    async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
+        """The entries of a small search by the service account."""
+
+        async def attempt(server: ServerAddress) -> tuple[Entry, ...]:
+            with self._observed("look_up", server):
+                return await self._lookups.search(server, search)
+
+        async with self._deadline(self._settings.request_timeout_s, "the look-up"), self._lookup_gate.passage():
+            return await self._servers.first(attempt, self._settings.request_timeout_s)
+
+    async def bind(self, dn: str, password: Secret) -> BindResult:
+        """The answer to exactly one simple bind, which is never repeated."""
+        if not password:
+            raise ValueError("an empty password would bind anonymously and succeed (RFC 4513 §5.1.2)")
+        timeout_s = self._settings.request_timeout_s
+        async with self._deadline(timeout_s, "the user bind"), self._bind_gate.passage():
+            async with self._binds.borrow(timeout_s) as (server, connection):
+                with self._observed("user_bind", server):
+                    response = await connection.bind(dn, password, messages.ASK_FOR_PASSWORD_POLICY)
+            return self._judge(response, server, connection)
+
+    def _judge(self, response: Response, server: ServerAddress, connection: Connection) -> BindResult:
+        try:
+            return judge_user_bind(response, connection.peer)
+        except DirectoryUnavailable as error:
+            if response.result_code in ASK_ANOTHER_SERVER:
+                self._servers.set_aside(server, error)
+            raise
+
+    @asynccontextmanager
+    async def list_entries(self, searches: Sequence[SearchRequest]) -> AsyncIterator[EntryStream]:
+        """All entries of all searches, from one server, on a connection of its own."""
+        async with self._deadline(self._settings.listing_timeout_s, "the listing"):
+            server, connection = await self._servers.first(self._connect, self._settings.listing_timeout_s)
+            try:
+                with self._observed("listing", server):
+                    root = await read_root_dse(connection)
+                    yield Listing(connection, searches, self._settings, root)
+            except DirectoryUnavailable as error:
+                self._servers.set_aside(server, error)
+                raise
+            finally:
+                connection.close()
+
+    async def probe(self) -> RootDSE:
+        """What the preferred server that answers says of itself, after the service bind."""
+
+        async def attempt(server: ServerAddress) -> RootDSE:
+            _, connection = await self._connect(server)
+            try:
+                root = await read_root_dse(connection)
+            finally:
+                connection.close()
+            if root is None:
+                raise DirectoryRefused(
+                    "the server shows no root DSE",
+                    directory=self.name,
+                    server=server.url,
+                    remedy="Let the service account read the entry with the empty name, or configure users.bases.",
+                )
+            return root
+
+        async with self._deadline(self._settings.request_timeout_s, "the root DSE"):
+            return await self._servers.first(attempt, self._settings.request_timeout_s)
+
+    async def aclose(self) -> None:
+        """No connection is left."""
+        await self._lookups.aclose()
+        await self._binds.aclose()
+
+    async def _connect(self, server: ServerAddress) -> tuple[ServerAddress, Connection]:
+        with self._observed("connect", server):
+            return server, await self._account.connect(server)
+
+    @asynccontextmanager
+    async def _deadline(self, timeout_s: float, what: str) -> AsyncIterator[None]:
+        """What is inside ends within `timeout_s` in all, or `DirectoryUnavailable` is raised."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                yield
+        except TimeoutError as error:
+            raise DirectoryUnavailable(
+                f"{what} took longer than {timeout_s:g} s",
+                directory=self.name,
+                remedy="Check the load of the server, its indexes, and `timeouts` in the configuration.",
+            ) from error
+
+    @contextmanager
+    def _observed(self, operation: str, server: ServerAddress) -> Iterator[None]:
+        started_s = self._clock()
+        outcome = "unavailable"
+        try:
+            yield
+            outcome = "ok"
+        except DirectoryRefused:
+            outcome = "refused"
+            raise
+        finally:
+            self._observe(OperationEnded(self.name, server.url, operation, outcome, self._clock() - started_s))

@@ -1,0 +1,130 @@
+"""Listings: every entry of some searches, page by page, with the proof that none is missing (RFC 2696).
+
+A listing that can't be proven complete raises; there is no other way to its end. Knows nothing of users.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bridge.errors import SearchIncomplete
+from bridge.ldap import messages
+from bridge.ldap.ranges import complete_ranges
+from bridge.ldap.results import SUCCESS, search_error
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from bridge.directory import Entry, RootDSE, SearchRequest
+    from bridge.ldap.connection import Connection, Exchange
+    from bridge.ldap.messages import Response
+    from bridge.ldap.settings import LdapSettings
+
+_PORTION_COUNT = 250
+"""Entries handed on at once: a millisecond or two of mapping, then the event loop gets its turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    entries: list[Entry]
+    cookie: bytes
+    """Empty on the last page."""
+
+
+class Listing:
+    """The entries of several searches on one connection; an `EntryStream`."""
+
+    def __init__(
+        self, connection: Connection, searches: Sequence[SearchRequest], settings: LdapSettings, root: RootDSE | None
+    ) -> None:
+        self._connection = connection
+        self._searches = searches
+        self._settings = settings
+        self._asks_for_pages = root is None or messages.PAGED_RESULTS in root.supported_controls
+        self.server = connection.peer.server
+        self.page_count = 0
+        self.entry_count = 0
+        self.ignored_reference_count = 0
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Entry]]:
+        for search in self._searches:
+            async for entries in self._read_pages(search):
+                for start in range(0, len(entries), _PORTION_COUNT):
+                    yield entries[start : start + _PORTION_COUNT]
+
+    async def _read_pages(self, search: SearchRequest) -> AsyncIterator[list[Entry]]:
+        cookies: set[bytes] = set()
+        exchange = self._request_page(search, b"")
+        while True:
+            page = await self._receive_page(search, exchange, cookies)
+            if page.cookie:
+                # The server works on the next page while this one is being mapped.
+                exchange = self._request_page(search, page.cookie)
+            limits = self._settings.limits
+            yield [await complete_ranges(entry, self._connection, limits) for entry in page.entries]
+            if not page.cookie:
+                return
+            cookies.add(page.cookie)
+
+    def _request_page(self, search: SearchRequest, cookie: bytes) -> Exchange:
+        controls = messages.write_paging(self._settings.page_size_count, cookie) if self._asks_for_pages else b""
+        return self._connection.send_search(search, controls)
+
+    async def _receive_page(self, search: SearchRequest, exchange: Exchange, cookies: set[bytes]) -> _Page:
+        """The page, once everything about it has been found in order."""
+        response = await self._connection.wait(exchange)
+        if response.result_code != SUCCESS or response.referrals:
+            raise search_error(response, self._connection.peer, search.base)
+        if response.diagnostic_message:
+            raise self._incomplete(search, f"a page came with the message {response.diagnostic_message!r}")
+        self._check_references(search, exchange)
+        cookie = self._read_cookie(search, response)
+        if cookie and not (exchange.entries or exchange.references):
+            raise self._incomplete(search, "a page before the last one came without entries")
+        if cookie in cookies:
+            raise self._incomplete(search, "the server handed out the same cookie twice")
+        self._count(search, exchange)
+        return _Page(exchange.entries, cookie)
+
+    def _read_cookie(self, search: SearchRequest, response: Response) -> bytes:
+        if messages.PAGED_RESULTS in response.controls:
+            return messages.read_paging_cookie(response.controls[messages.PAGED_RESULTS])
+        if self._asks_for_pages:
+            raise self._incomplete(
+                search, "the server left out the paged-results control, so it may have cut the answer"
+            )
+        return b""
+
+    def _check_references(self, search: SearchRequest, exchange: Exchange) -> None:
+        if not exchange.references:
+            return
+        if not self._settings.ignore_references:
+            raise self._incomplete(
+                search,
+                f"the server refers to {exchange.references[0]} for some of the entries",
+                "Configure that server as a directory, or set `referrals: ignore` if nobody in there matters.",
+            )
+        self.ignored_reference_count += len(exchange.references)
+
+    def _count(self, search: SearchRequest, exchange: Exchange) -> None:
+        self.page_count += 1
+        self.entry_count += len(exchange.entries)
+        limits = self._settings.limits
+        if self.page_count > limits.page_count or self.entry_count > limits.entry_count:
+            raise self._incomplete(
+                search,
+                f"more than {limits.page_count} pages or {limits.entry_count} entries came",
+                "Narrow users.filter.",
+            )
+
+    def _incomplete(
+        self,
+        search: SearchRequest,
+        detail: str,
+        remedy: str = "Look into the server's own log, and ask it again later.",
+    ) -> SearchIncomplete:
+        peer = self._connection.peer
+        return SearchIncomplete(
+            f"{detail} (below {search.base!r})", directory=peer.directory, server=peer.server, remedy=remedy
+        )

@@ -1,0 +1,91 @@
+"""What the LDAP engine must be told of one directory, and the limits that it keeps whatever a server sends.
+
+Values only; the composition root fills them from the configuration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ssl
+
+    from bridge.model import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """One server of a directory and how it is reached."""
+
+    scheme: str
+    """`ldap`, `ldaps` or `ldapi`."""
+    host: str
+    """A host name or address; for `ldapi` the path of the socket."""
+    port: int
+    """0 for `ldapi`."""
+    start_tls: bool = False
+    """Whether TLS is begun by StartTLS (RFC 4511 §4.14) before anything else is said; for `ldap` only."""
+
+    @property
+    def url(self) -> str:
+        """The address as an administrator writes it."""
+        if self.scheme == "ldapi":
+            return f"ldapi://{self.host}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether what is sent is encrypted."""
+        return self.scheme == "ldaps" or self.start_tls
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a hostile or broken server can't exceed; reaching one ends the connection or the listing with an error."""
+
+    message_bytes: int = 16 * 1024 * 1024
+    """One message; a group of 100,000 members has some 8 MB."""
+    entry_count: int = 5_000_000
+    """Entries of one listing: above the largest directory that MailStore could archive."""
+    page_count: int = 100_000
+    """Pages of one search, so that pages of one entry each come to an end."""
+    reference_count: int = 1_000
+    """Continuation references of one search."""
+    range_count: int = 1_000
+    """Further ranges that are asked for, for one attribute of one entry (MS-ADTS §3.1.1.3.1.3.3)."""
+    lookups_in_flight_count: int = 50
+    """Look-ups that share one connection: slapd drops connections that have 100 requests pending."""
+    refusal_pause_s: float = 30.0
+    """How long a refused service bind is not repeated, so that the service account isn't locked by our own zeal."""
+
+
+@dataclass(frozen=True, slots=True)
+class LdapSettings:
+    """How one directory is asked."""
+
+    directory: str
+    servers: tuple[ServerAddress, ...]
+    """In order of preference."""
+    tls: ssl.SSLContext | None = None
+    """Needed where a server uses TLS."""
+    bind_dn: str | None = None
+    """None binds nobody: the service connections stay anonymous."""
+    bind_password: Secret | None = None
+    connect_timeout_s: float = 5.0
+    """To be connected, with TLS and the service bind."""
+    request_timeout_s: float = 10.0
+    """For a look-up or a user bind in all, over every server that is tried."""
+    listing_timeout_s: float = 90.0
+    """For a whole listing."""
+    bind_connection_count: int = 8
+    """User binds at once, each on a connection of its own."""
+    idle_s: float = 60.0
+    """How long an unused bind connection is kept."""
+    queue_limit_count: int = 64
+    """Requests that wait for a connection; one more is turned away."""
+    reuse_bind_connections: bool = True
+    page_size_count: int = 1000
+    ignore_references: bool = False
+    limits: Limits = field(default_factory=Limits)
