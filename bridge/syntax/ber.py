@@ -96,20 +96,6 @@ def message_size(data: bytes | bytearray, position: int = 0) -> int | None:
     return 2 + octet_count + int.from_bytes(data[position + 2 : position + 2 + octet_count], "big")
 
 
-def check_nesting(data: bytes, position: int, end: int, depth_limit: int = 16) -> None:
-    """Every element between `position` and `end` fits into the one that holds it, at every depth.
-
-    Raises `BerError` otherwise, and where elements are nested deeper than `depth_limit`.
-    """
-    if depth_limit < 0:
-        raise BerError("elements are nested too deeply")
-    while position < end:
-        tag, start, stop = read_header(data, position, end)
-        if tag & CONSTRUCTED:
-            check_nesting(data, start, stop, depth_limit - 1)
-        position = stop
-
-
 class Reader:
     """Reads the elements between two positions, one after the other."""
 
