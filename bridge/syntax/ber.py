@@ -41,7 +41,7 @@ def write_element(tag: int, *contents: bytes) -> bytes:
 
 
 def write_integer(value: int, tag: int = INTEGER) -> bytes:
-    """An INTEGER or, with another tag, an ENUMERATED; two's complement in the fewest octets."""
+    """An INTEGER from 0 on or, with another tag, an ENUMERATED, in the fewest octets: LDAP has no negative ones."""
     octets = value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
     return bytes((tag, len(octets))) + octets
 

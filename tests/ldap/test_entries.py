@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +41,7 @@ def test_read_says_what_ldap3_says(dn: str, attributes: dict[str, list[bytes]]) 
     message = ber.write_element(ber.SEQUENCE, ber.write_integer(2), ber.write_element(0x64, content))
     theirs = search_result_entry_response_to_dict_fast(decode_message_fast(message)["payload"], None, {}, False)
     assert ours.dn == theirs["dn"]
-    their_values = {name.lower(): found for name, found in theirs["raw_attributes"].items()}
+    their_values = {name.lower(): found or [] for name, found in theirs["raw_attributes"].items()}
     assert {name: list(found) for name, found in ours.attributes.items()} == their_values
 
 
@@ -98,10 +100,8 @@ def test_read_refuses_every_truncation(attributes: dict[str, list[bytes]], data:
 @given(st.binary(max_size=80))
 def test_read_takes_or_refuses_any_bytes(content: bytes) -> None:
     """Any bytes are an entry or raise BerError."""
-    try:
+    with contextlib.suppress(ber.BerError):
         read(content)
-    except ber.BerError:
-        pass
 
 
 def test_reader_does_not_remember_more_descriptions_than_it_may() -> None:

@@ -107,8 +107,7 @@ controls_st = st.dictionaries(st.sampled_from(["1.2.3", "2.16.840.1.113730.3.4.4
 def build_result(
     kind: int, code: int, matched: str, diagnostic: str, referrals: tuple[str, ...], controls: dict[str, bytes | None]
 ) -> tuple[bytes, int, int, int]:
-    parts = [ber.write_integer(code, ber.ENUMERATED), ber.write_octets(matched.encode())]
-    parts.append(ber.write_octets(diagnostic.encode()))
+    parts = [ber.write_integer(code, ber.ENUMERATED), *(ber.write_octets(text.encode()) for text in texts)]
     if referrals:
         parts.append(ber.write_element(0xA3, *(ber.write_octets(uri.encode()) for uri in referrals)))
     operation = ber.write_element(kind, *parts)
@@ -142,7 +141,7 @@ def test_read_response_says_what_ldap3_says(
     kind: int, code: int, matched: str, diagnostic: str, controls: dict[str, bytes | None]
 ) -> None:
     """Result code, diagnostic message and controls are those that ldap3 decodes."""
-    data, start, stop, end = build_result(kind, code, matched, diagnostic, (), controls)
+    data, start, stop, end = build_result(kind, code, (matched, diagnostic), (), controls)
     ours = messages.read_response(data, kind, start, stop, end)
     decoded = decode_message_fast(data)
     to_dict = bind_response_to_dict_fast if kind == messages.BIND_RESPONSE else ldap_result_to_dict_fast
@@ -155,7 +154,7 @@ def test_read_response_says_what_ldap3_says(
 @pytest.mark.parametrize("kind", [messages.SEARCH_DONE, messages.BIND_RESPONSE, messages.EXTENDED_RESPONSE])
 def test_read_response_keeps_referrals_of_each_kind(kind: int) -> None:
     """Referrals are read from a bind response too, where ldap3's fast decoder raises KeyError."""
-    data, start, stop, end = build_result(kind, 10, "", "", ("ldap://a/", "ldap://b/"), {})
+    data, start, stop, end = build_result(kind, 10, ("", ""), ("ldap://a/", "ldap://b/"))
     assert messages.read_response(data, kind, start, stop, end) == Response(kind, 10, "", ("ldap://a/", "ldap://b/"))
 
 
