@@ -1,0 +1,167 @@
+"""The map of a directory's attributes: which entries make users, and what they are called."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from bridge.errors import EntryUnusable
+from bridge.mapping.addresses import AddressRules
+from bridge.model import Rejection, User
+
+if TYPE_CHECKING:
+    from bridge.directory import Entry
+    from bridge.mapping.items import Item
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_ARCHIVE_NAME_REPLACES = re.compile(r'["<>|:\\/]')
+_GUID_BYTES = 16
+
+
+class IdForm(Enum):
+    """How the id attribute's value becomes text."""
+
+    TEXT = "text"
+    GUID = "guid"
+    """AD: 16 octets, the first three fields in little-endian order (MS-DTYP §2.3.4.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """An attribute that tells that an account may not be used; the test is one of `equals`, `bit` and `present`."""
+
+    rejection: Rejection
+    attribute: str
+    equals: str | None = None
+    """The value in this spelling, case ignored."""
+    bit: int | None = None
+    """A number of which this bit is set."""
+
+    def applies(self, entry: Entry) -> bool:
+        """Whether the entry is in this state; a value that is no number has no bits."""
+        values = [value.decode("utf-8", "replace") for value in entry.attributes.get(self.attribute.lower(), ())]
+        if self.equals is not None:
+            return any(value.lower() == self.equals.lower() for value in values)
+        if self.bit is not None:
+            return any(int(value) & self.bit for value in values if re.fullmatch(r"-?\d+", value, re.ASCII))
+        return bool(values)
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A user, and what an administrator should know of how it came about."""
+
+    user: User
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeMap:
+    """What users are made of. `id_attribute` None takes the DN."""
+
+    id_attribute: str | None
+    user_name: tuple[Item, ...]
+    full_name: tuple[Item, ...] = ()
+    email_addresses: tuple[Item, ...] = ()
+    id_form: IdForm = IdForm.TEXT
+    addresses: AddressRules = field(default_factory=AddressRules)
+    account_states: tuple[AccountState, ...] = ()
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attribute descriptions to ask for, each once."""
+        items = (*self.user_name, *self.full_name, *self.email_addresses)
+        names = [self.id_attribute] if self.id_attribute else []
+        names += [name for item in items for name in item.attributes]
+        names += [state.attribute for state in self.account_states]
+        return tuple({name.lower(): name for name in names}.values())
+
+    @property
+    def user_name_attribute(self) -> str | None:
+        """The attribute that is the user name, where it is one attribute alone."""
+        return self.user_name[0].plain_attribute if len(self.user_name) == 1 else None
+
+    def id_of(self, entry: Entry) -> str:
+        """The id that stays when the entry is renamed. Raises `EntryUnusable` with reason `id_missing`."""
+        if self.id_attribute is None:
+            return entry.dn
+        values = entry.attributes.get(self.id_attribute.lower(), ())
+        if len(values) != 1:
+            raise EntryUnusable("id_missing", f"{self.id_attribute} is missing, or there are several")
+        if self.id_form is IdForm.GUID:
+            if len(values[0]) != _GUID_BYTES:
+                raise EntryUnusable("id_missing", f"{self.id_attribute} is no GUID")
+            return str(uuid.UUID(bytes_le=bytes(values[0])))
+        try:
+            found = values[0].decode()
+        except UnicodeDecodeError as error:
+            raise EntryUnusable("id_missing", f"{self.id_attribute} is no text") from error
+        if not found or _CONTROL.search(found):
+            raise EntryUnusable("id_missing", f"{self.id_attribute} is empty or holds control characters")
+        return found
+
+    def account_rejection(self, entry: Entry) -> Rejection | None:
+        """Why the account may not be used, or None."""
+        return next((state.rejection for state in self.account_states if state.applies(entry)), None)
+
+    def map_entry(self, entry: Entry) -> Mapped:
+        """The user that the entry makes.
+
+        Raises `EntryUnusable` where it makes none; its `reason` is one of a few words.
+        """
+        remarks: list[str] = []
+        texts = _decode(entry, remarks)
+        user_name = _first(self.user_name, texts)
+        if not user_name:
+            raise EntryUnusable("no_user_name", "userName is empty")
+        if user_name != user_name.strip(" ") or _CONTROL.search(user_name):
+            raise EntryUnusable("bad_user_name", "userName begins or ends in a blank, or holds control characters")
+        if not _is_text(entry.dn):
+            raise EntryUnusable("bad_dn", "the DN is not UTF-8")
+        if _ARCHIVE_NAME_REPLACES.search(user_name):
+            remarks.append("user_name_replaced_in_archive")
+        addresses, unusable_count = self.addresses.choose(
+            value for item in self.email_addresses for value in item.values(texts)
+        )
+        if unusable_count:
+            remarks.append("bad_address")
+        if self.addresses.require and not addresses:
+            raise EntryUnusable("no_address", "there is no e-mail address, and emails.require is set")
+        full_name = _first(self.full_name, texts) or None
+        return Mapped(User(self.id_of(entry), user_name, entry.dn, full_name, addresses), tuple(remarks))
+
+
+def _decode(entry: Entry, remarks: list[str]) -> dict[str, list[str]]:
+    """The attribute values that are text; others are left out and remarked."""
+    texts: dict[str, list[str]] = {}
+    for name, values in entry.attributes.items():
+        try:
+            texts[name] = [value.decode() for value in values]
+        except UnicodeDecodeError:
+            texts[name] = [value.decode() for value in values if _is_utf8(value)]
+            remarks.append("value_not_utf8")
+    return texts
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_text(text: str) -> bool:
+    """Whether the text has no surrogates, which stand for bytes that were no UTF-8."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _first(items: tuple[Item, ...], texts: dict[str, list[str]]) -> str:
+    for item in items:
+        for value in item.values(texts):
+            if value:
+                return value
+    return ""
