@@ -105,7 +105,11 @@ controls_st = st.dictionaries(st.sampled_from(["1.2.3", "2.16.840.1.113730.3.4.4
 
 
 def build_result(
-    kind: int, code: int, matched: str, diagnostic: str, referrals: tuple[str, ...], controls: dict[str, bytes | None]
+    kind: int,
+    code: int,
+    texts: tuple[str, str],
+    referrals: tuple[str, ...] = (),
+    controls: dict[str, bytes | None] | None = None,
 ) -> tuple[bytes, int, int, int]:
     parts = [ber.write_integer(code, ber.ENUMERATED), *(ber.write_octets(text.encode()) for text in texts)]
     if referrals:
