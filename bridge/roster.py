@@ -41,15 +41,16 @@ class Roster(Sequence[User]):
 
     __slots__ = ("_ends", "_id_ends", "_ids", "json")
 
-    def __init__(self, rows: Iterable[tuple[str, bytes]]) -> None:
+    def __init__(self, rows: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """From ids and JSON objects, which must come in order of their folded user names."""
-        pieces, ids = [], []
+        pieces: list[bytes] = []
+        ids: list[bytes] = []
         self._ends, self._id_ends = array("Q", (0,)), array("Q", (0,))
         for user_id, piece in rows:
             pieces.append(piece)
-            ids.append(user_id.encode())
+            ids.append(user_id)
             self._ends.append(self._ends[-1] + len(piece) + len(_SEPARATOR))
-            self._id_ends.append(self._id_ends[-1] + len(ids[-1]))
+            self._id_ends.append(self._id_ends[-1] + len(user_id))
         self.json = b"[" + _SEPARATOR.join(pieces) + b"]"
         self._ids = b"".join(ids)
 
@@ -66,7 +67,7 @@ class Roster(Sequence[User]):
         position = range(len(self))[index]
         fields = orjson.loads(self.json_of(position))
         return User(
-            id=self._ids[self._id_ends[position] : self._id_ends[position + 1]].decode(),
+            id=self.id_of(position).decode(),
             user_name=fields["userName"],
             distinguished_name=fields["distinguishedName"],
             full_name=fields.get("fullName"),
@@ -77,6 +78,15 @@ class Roster(Sequence[User]):
         """The JSON object of the user at `position`, counted from 0."""
         return self.json[1 + self._ends[position] : self._ends[position + 1]]
 
+    def id_of(self, position: int) -> bytes:
+        """The id of the user at `position`, in UTF-8."""
+        return self._ids[self._id_ends[position] : self._id_ends[position + 1]]
+
+    def rows(self) -> Iterator[tuple[str, int]]:
+        """Folded user names with their positions, in order."""
+        for position in range(len(self)):
+            yield fold_user_name(orjson.loads(self.json_of(position))["userName"]), position
+
     def find(self, user_name: str) -> User | None:
         """The user of that name, whatever its case, or None."""
         wanted = fold_user_name(user_name)
@@ -85,3 +95,58 @@ class Roster(Sequence[User]):
             return None
         user = self[position]
         return user if fold_user_name(user.user_name) == wanted else None
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A roster, and what stood in its way."""
+
+    roster: Roster
+    collisions: tuple[str, ...] = ()
+    """Folded user names that more than one entry claims."""
+    repeated_id: str | None = None
+    """The id of an entry that came under two user names: it was renamed while the directory was being read."""
+
+
+class RosterBuilder:
+    """Collects users in any order, one small row of bytes for each."""
+
+    def __init__(self) -> None:
+        self._rows: list[bytes] = []
+
+    def add(self, user: User) -> None:
+        """Takes one user; the same entry may come more than once, through bases that overlap."""
+        name = fold_user_name(user.user_name).encode()
+        self._rows.append(b"\0".join((name, user.id.encode(), render_user(user))))
+
+    def build(self, previous: Roster | None = None) -> Built:
+        """The roster of all that was added, which is used up by this.
+
+        A name that several entries claim belongs to the one that held it in `previous`, or to none. The same users give
+        the same bytes in whatever order they came.
+        """
+        rows, self._rows = self._rows, []
+        rows.sort()
+        chosen: list[tuple[bytes, bytes]] = []
+        collisions: list[str] = []
+        for name, claims in groupby(rows, key=lambda row: row.partition(b"\0")[0]):
+            claimants = {}
+            for row in claims:
+                user_id, _, piece = row[len(name) + 1 :].rpartition(b"\0")
+                claimants.setdefault(user_id, piece)
+            if len(claimants) > 1:
+                collisions.append(name.decode())
+                holder = previous.find(name.decode()) if previous is not None else None
+                claimants = {key: piece for key, piece in claimants.items() if holder and key == holder.id.encode()}
+            chosen.extend(claimants.items())
+        del rows
+        return Built(Roster(chosen), tuple(collisions), _repeated(user_id for user_id, _ in chosen))
+
+
+def _repeated(ids: Iterable[bytes]) -> str | None:
+    seen: set[bytes] = set()
+    for user_id in ids:
+        if user_id in seen:
+            return user_id.decode()
+        seen.add(user_id)
+    return None

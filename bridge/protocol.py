@@ -1,0 +1,245 @@
+"""The wire of MailStore's Application Integration without sockets: headers and bodies read, answers written.
+
+Knows nothing of directories, and nothing of the HTTP server that carries it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import heapq
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+
+from bridge.errors import (
+    BridgeError,
+    CallerRejected,
+    DirectoryRefused,
+    DirectoryUnavailable,
+    Malformed,
+    RemovalsRefused,
+    SearchIncomplete,
+    SearchInvalid,
+    SnapshotMissing,
+    TooLarge,
+    UnknownCommand,
+)
+from bridge.model import Accepted, Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bridge.model import Verdict
+    from bridge.roster import Roster
+
+BODY_LIMIT_BYTES = 64 * 1024
+"""Far more than MailStore sends: a command, a user name and a password."""
+RETRY_AFTER_S = 30
+CHALLENGE = 'Basic realm="MailStore LDAP bridge", charset="UTF-8"'
+"""RFC 7617 §2.1."""
+
+_MESSAGE_LIMIT_CHARACTERS = 2000
+_FORM = "application/x-www-form-urlencoded"
+_STATUSES: dict[type[BridgeError], int] = {
+    CallerRejected: 401,
+    Malformed: 400,
+    UnknownCommand: 400,
+    TooLarge: 413,
+    DirectoryUnavailable: 503,
+    SearchIncomplete: 503,
+    SnapshotMissing: 503,
+    RemovalsRefused: 503,
+    DirectoryRefused: 502,
+    SearchInvalid: 502,
+}
+"""The one table from errors to HTTP; what is missing here is a bug, 500."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a caller shows of itself (RFC 7617)."""
+
+    username: str
+    password: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class ListCommand:
+    """`cmd=list`: all users, please."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthCommand:
+    """`cmd=auth`: is this password right?"""
+
+    user_name: str
+    password: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, ready to be sent."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The answer to `cmd=list`; `encoding` is `gzip`, or None for plain JSON."""
+
+    body: bytes
+    user_count: int
+    encoding: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MergedListing:
+    """The users of several directories as one answer."""
+
+    json: bytes
+    user_count: int
+    collisions: tuple[str, ...] = ()
+    """Folded user names that a directory further back claims, too."""
+
+
+def parse_caller(header: str | None) -> Credentials | None:
+    """The caller's credentials, or None where there is no header, as in the first call of a .NET program.
+
+    Raises `CallerRejected` where there is one that can't be read.
+    """
+    if header is None:
+        return None
+    scheme, _, text = header.strip().partition(" ")
+    if scheme.lower() != "basic":
+        raise CallerRejected("the scheme is not Basic")
+    try:
+        decoded = base64.b64decode(text.strip(), validate=True)
+        username, separator, _ = decoded.decode().partition(":")
+    except (binascii.Error, UnicodeError) as error:
+        raise CallerRejected("the credentials are not UTF-8 in Base64") from error
+    if not separator:
+        raise CallerRejected("the credentials hold no colon")
+    return Credentials(username, Secret(decoded.partition(b":")[2]))
+
+
+def parse_command(body: bytes, content_type: str | None) -> ListCommand | AuthCommand:
+    """What the caller wants.
+
+    Raises `Malformed` unless the body is a form that means one thing only, `UnknownCommand`, or `TooLarge`.
+    """
+    if len(body) > BODY_LIMIT_BYTES:
+        raise TooLarge(f"more than {BODY_LIMIT_BYTES} bytes")
+    _check_content_type(content_type)
+    fields = _parse_form(body)
+    command = _text(fields, "cmd") if b"cmd" in fields else None
+    if command == "list":
+        return ListCommand()
+    if command == "auth":
+        if b"user" not in fields or b"pass" not in fields:
+            raise Malformed("cmd=auth needs the fields user and pass")
+        password = fields[b"pass"]
+        _check_utf8(password, "pass")
+        return AuthCommand(_text(fields, "user"), Secret(password))
+    if command is None:
+        raise UnknownCommand("the field cmd is missing", remedy="Send cmd=list, or cmd=auth with user and pass.")
+    raise UnknownCommand("cmd is neither list nor auth", remedy="Send cmd=list, or cmd=auth with user and pass.")
+
+
+def render_verdict(verdict: Verdict) -> bytes:
+    """The answer to `cmd=auth`, the same bytes whatever the reason of a rejection."""
+    return b'{"succeeded":true}' if isinstance(verdict, Accepted) else b'{"succeeded":false}'
+
+
+def render_error(error: BridgeError, request_id: str) -> Reply:
+    """The answer that tells the administrator what is wrong, and never a secret."""
+    status = _STATUSES.get(type(error), 500)
+    fields = {"error": error.code, "request_id": request_id}
+    if status == 500:  # noqa: PLR2004 - what a bug is about is for the log alone
+        fields["error"] = "internal"
+    else:
+        fields["message"] = re.sub(r"[\x00-\x1f\x7f]+", " ", error.message)[:_MESSAGE_LIMIT_CHARACTERS]
+    headers: tuple[tuple[str, str], ...] = ()
+    if status == 401:  # noqa: PLR2004
+        headers = (("WWW-Authenticate", CHALLENGE),)
+    elif status == 503:  # noqa: PLR2004
+        headers = (("Retry-After", str(RETRY_AFTER_S)),)
+    return Reply(status, orjson.dumps(fields), headers)
+
+
+def merge_rosters(rosters: Sequence[Roster]) -> MergedListing:
+    """One answer, sorted by folded user name, of directories in the order of their priority."""
+    if len(rosters) == 1:
+        return MergedListing(rosters[0].json, len(rosters[0]))
+    pieces: list[bytes] = []
+    collisions: list[str] = []
+    streams = [
+        ((name, priority, position) for name, position in roster.rows()) for priority, roster in enumerate(rosters)
+    ]
+    last = None
+    for name, priority, position in heapq.merge(*streams):
+        if name == last:
+            collisions.append(name)
+        else:
+            pieces.append(rosters[priority].json_of(position))
+        last = name
+    return MergedListing(b"[" + b",".join(pieces) + b"]", len(pieces), tuple(collisions))
+
+
+def compress(body: bytes) -> bytes:
+    """The body for callers who take gzip; the same bytes each time."""
+    return gzip.compress(body, compresslevel=6, mtime=0)
+
+
+def _check_content_type(content_type: str | None) -> None:
+    if not content_type:
+        return
+    kind, *parameters = (piece.strip().lower() for piece in content_type.split(";"))
+    if kind != _FORM:
+        raise Malformed(f"the content type is not {_FORM}")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset" and value.strip(' "') not in ("utf-8", "utf8"):
+            raise Malformed("the charset of the form is not UTF-8")
+
+
+def _parse_form(body: bytes) -> dict[bytes, bytes]:
+    """The fields that we know, decoded; others are passed over unread."""
+    fields: dict[bytes, bytes] = {}
+    for pair in body.split(b"&"):
+        raw_name, _, raw_value = pair.partition(b"=")
+        name = _unquote(raw_name)
+        if name not in (b"cmd", b"user", b"pass"):
+            continue
+        if name in fields:
+            raise Malformed(f"the field {name.decode()} comes twice")
+        fields[name] = _unquote(raw_value)
+    return fields
+
+
+def _unquote(raw: bytes) -> bytes:
+    """The bytes that a form writes with `+` and `%xx` (WHATWG URL §5.1, but strict about what follows a percent)."""
+    first, *pieces = raw.replace(b"+", b" ").split(b"%")
+    for piece in pieces:
+        if re.match(rb"[0-9A-Fa-f]{2}", piece) is None:
+            raise Malformed("a percent sign is not followed by two hexadecimal digits")
+    return first + b"".join(bytes.fromhex(piece[:2].decode()) + piece[2:] for piece in pieces)
+
+
+def _text(fields: dict[bytes, bytes], name: str) -> str:
+    value = fields[name.encode()]
+    _check_utf8(value, name)
+    return value.decode()
+
+
+def _check_utf8(value: bytes, name: str) -> None:
+    """Refuses what is no UTF-8; the exception holds no byte of it, as it may be a password."""
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        raise Malformed(f"the field {name} is not UTF-8") from None

@@ -1,0 +1,67 @@
+"""A directory together with how its users are found, mapped and kept: what the composition root makes of a section."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bridge.directory import Scope, SearchRequest
+from bridge.errors import SearchInvalid
+from bridge.syntax.filters import And
+
+if TYPE_CHECKING:
+    from bridge.directory import Directory
+    from bridge.mapping import AttributeMap
+    from bridge.syntax.filters import Filter, FilterTemplate
+
+
+@dataclass(slots=True)
+class DirectorySource:
+    """Where users come from, and the rules for them."""
+
+    directory: Directory
+    users_filter: Filter
+    attribute_map: AttributeMap
+    bases: tuple[str, ...] = ()
+    """Empty: the directory's default naming context, asked for once."""
+    scope: Scope = Scope.SUBTREE
+    login_template: FilterTemplate | None = None
+    """None: users are found through the last listing, since their names are composed."""
+    list_disabled: bool = False
+    ttl_s: float = 300.0
+    stale_if_error_s: float = 86_400.0
+    min_user_count: int = 0
+    allow_empty: bool = False
+
+    @property
+    def name(self) -> str:
+        """The directory's name."""
+        return self.directory.name
+
+    async def resolve_bases(self) -> tuple[str, ...]:
+        """The search bases. Raises `SearchInvalid` where none is configured and the directory names none."""
+        if not self.bases:
+            root = await self.directory.probe()
+            if root.default_naming_context is None:
+                raise SearchInvalid(
+                    "no search base is configured, and the directory names several or none: "
+                    f"{', '.join(root.naming_contexts) or 'none'}",
+                    directory=self.name,
+                    server=root.server,
+                    remedy="Set users.bases.",
+                )
+            self.bases = (root.default_naming_context,)
+        return self.bases
+
+    def listing_search(self, base: str) -> SearchRequest:
+        """The search for every user below one base."""
+        return SearchRequest(base, self.scope, self.users_filter, self.attribute_map.attributes)
+
+    def login_search(self, base: str, login_filter: Filter) -> SearchRequest:
+        """The search for one user below one base; two are enough to see that it isn't one."""
+        both = And((self.users_filter, login_filter))
+        return SearchRequest(base, self.scope, both, self.attribute_map.attributes, size_limit_count=2)
+
+    def entry_search(self, dn: str) -> SearchRequest:
+        """The search for one entry by its DN, if it is still one of the users."""
+        return SearchRequest(dn, Scope.BASE, self.users_filter, self.attribute_map.attributes, size_limit_count=2)
