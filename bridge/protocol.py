@@ -69,12 +69,12 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class ListCommand:
-    """`cmd=list`: all users, please."""
+    """`cmd=list`: all users."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthCommand:
-    """`cmd=auth`: is this password right?"""
+    """`cmd=auth`: whether this password is right."""
 
     user_name: str
     password: Secret

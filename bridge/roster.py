@@ -9,6 +9,8 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, overload
 
 import orjson
@@ -16,7 +18,7 @@ import orjson
 from bridge.model import User
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _SEPARATOR = b","
 
@@ -130,7 +132,7 @@ class RosterBuilder:
         chosen: list[tuple[bytes, bytes]] = []
         collisions: list[str] = []
         for name, claims in groupby(rows, key=lambda row: row.partition(b"\0")[0]):
-            claimants = {}
+            claimants: dict[bytes, bytes] = {}
             for row in claims:
                 user_id, _, piece = row[len(name) + 1 :].rpartition(b"\0")
                 claimants.setdefault(user_id, piece)

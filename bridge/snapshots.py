@@ -1,7 +1,7 @@
 """The users of one directory as they were last seen: fresh, or as old as they may be when nothing newer can be had.
 
-A snapshot comes of a complete listing or not at all. One refresh runs at a time, however many wait for it. Knows nothing
-of HTTP, and nothing of how a directory is asked.
+A snapshot comes of a complete listing or not at all. One refresh runs at a time, however many wait for it. Knows
+nothing of HTTP, and nothing of how a directory is asked.
 """
 
 from __future__ import annotations
