@@ -88,6 +88,7 @@ class Bridge:
         self,
         endpoints: dict[str, tuple[str, ...]],
         sources: Sequence[DirectorySource],
+        *,
         store: SnapshotStore,
         clock: Callable[[], float],
         make_token: Callable[[], str],

@@ -1,0 +1,98 @@
+"""Values that the configuration writes as words: durations, addresses to listen on, servers."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DEFAULT_PORTS = {"ldap": 389, "ldaps": 636}
+_PORT_MAX = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUrl:
+    """A server of a directory as it is configured; `host` is a path for `ldapi`."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def is_local(self) -> bool:
+        """Whether what is sent stays on this machine."""
+        return self.scheme == "ldapi" or is_loopback(self.host)
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """Where HTTP is served: a host and a port, or the path of a socket."""
+
+    host: str
+    port: int
+    path: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.path is not None or is_loopback(self.host)
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine (RFC 6761 §6.3, RFC 1122 §3.2.1.3)."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost" or host.lower().endswith(".localhost")
+
+
+def parse_duration_s(value: object) -> float:
+    """Seconds. Raises `ValueError`."""
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("must be a number with a unit, such as 90s, 5m, 24h or 7d")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def parse_server_url(value: object) -> ServerUrl:
+    """A server such as `ldaps://dc1.example.com`. Raises `ValueError`."""
+    if not isinstance(value, str) or "://" not in value:
+        raise ValueError("must be an address such as ldaps://ldap.example.com")
+    if value.startswith("ldapi://"):
+        path = unquote(value.removeprefix("ldapi://"))
+        if not path.startswith("/"):
+            raise ValueError("must name a socket, such as ldapi:///run/slapd/ldapi")
+        return ServerUrl("ldapi", path, 0)
+    parts = urlsplit(value)
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise ValueError("scheme must be ldap, ldaps or ldapi")
+    if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("must hold a host and a port and nothing else")
+    if not parts.hostname:
+        raise ValueError("must name a host")
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"port must be a number up to {_PORT_MAX}") from error
+    return ServerUrl(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme])
+
+
+def parse_listen_address(value: object) -> ListenAddress:
+    """An address such as `127.0.0.1:8080`, `[::1]:8080` or `unix:/run/bridge.sock`. Raises `ValueError`."""
+    wanted = "must be host:port, [v6]:port or unix:/path"
+    if not isinstance(value, str):
+        raise ValueError(wanted)  # noqa: TRY004 - a wrong value like any other, for whoever wrote it
+    if value.startswith("unix:/"):
+        return ListenAddress("", 0, value.removeprefix("unix:"))
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]/\s]+)):(\d{1,5})", value)
+    if found is None or int(found[3]) > _PORT_MAX:
+        raise ValueError(wanted)
+    return ListenAddress(found[1] or found[2], int(found[3]))

@@ -1,0 +1,129 @@
+"""YAML read by the core rules of YAML 1.2 (§10.3), with the line of every value kept.
+
+PyYAML follows YAML 1.1, where `off`, `no` and `12:30` are no words. Only scalars, lists and mappings with text keys are
+taken; every fault is collected.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+Path = tuple[str | int, ...]
+"""Keys and positions that lead to a value."""
+
+_TAG = "tag:yaml.org,2002:"
+_ALIASES_MAX_COUNT = 100
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's scanner and parser with the scalars of YAML 1.2."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own way
+
+
+for _name, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+):
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+@dataclass(slots=True)
+class Document:
+    """What a file holds, where each value stands, and what is wrong with it so far."""
+
+    value: Any = None
+    lines: dict[Path, int] = field(default_factory=dict)
+    """Counted from 1."""
+    faults: list[tuple[int, Path, str]] = field(default_factory=list)
+
+    def line_of(self, path: Path) -> int:
+        """The line of a value, or of the nearest thing around it."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+def read_yaml(text: str) -> Document:
+    """The document that `text` writes; what can't be read is among its faults."""
+    document = Document()
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        document.faults.append((line, (), f"is no YAML: {error.problem or error.context}"))
+        return document
+    except yaml.YAMLError as error:
+        document.faults.append((1, (), f"is no YAML: {error}"))
+        return document
+    if text.count("*") > _ALIASES_MAX_COUNT and _count_nodes(node, 10_000) is None:
+        document.faults.append((1, (), "repeats itself through aliases without end"))
+        return document
+    if node is not None:
+        document.value = _construct(node, (), document)
+    return document
+
+
+def _count_nodes(node: yaml.Node | None, limit: int) -> int | None:
+    """How many values there are, aliases unfolded, or None above `limit`."""
+    stack, count = [node], 0
+    while stack:
+        count += 1
+        if count > limit:
+            return None
+        current = stack.pop()
+        if isinstance(current, yaml.SequenceNode):
+            stack.extend(current.value)
+        elif isinstance(current, yaml.MappingNode):
+            stack.extend(value for _, value in current.value)
+    return count
+
+
+def _construct(node: yaml.Node, path: Path, document: Document) -> Any:
+    document.lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        return _construct_mapping(node, path, document)
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(item, (*path, position), document) for position, item in enumerate(node.value)]
+    return _construct_scalar(node, path, document)
+
+
+def _construct_mapping(node: yaml.MappingNode, path: Path, document: Document) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            document.faults.append((line, path, "has a key that is no word"))
+            continue
+        key = str(key_node.value)
+        if key in found:
+            first = document.lines[(*path, key)]
+            document.faults.append((line, (*path, key), f"stands twice, first in line {first}; keep one of them"))
+            continue
+        document.lines[(*path, key)] = line
+        found[key] = _construct(value_node, (*path, key), document)
+    return found
+
+
+def _construct_scalar(node: yaml.Node, path: Path, document: Document) -> Any:
+    text, kind = str(node.value), node.tag.removeprefix(_TAG)
+    match kind:
+        case "str":
+            return text
+        case "null":
+            return None
+        case "bool":
+            return text.lower() == "true"
+        case "int":
+            return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+        case "float":
+            return float(text)
+    document.faults.append((node.start_mark.line + 1, path, f"has the tag {node.tag}, which means nothing here"))
+    return None
