@@ -16,7 +16,7 @@ Path = tuple[str | int, ...]
 """Keys and positions that lead to a value."""
 
 _TAG = "tag:yaml.org,2002:"
-_ALIASES_MAX_COUNT = 100
+_NODES_MAX_COUNT = 100_000
 
 
 class _Loader(yaml.SafeLoader):
@@ -63,7 +63,7 @@ def read_yaml(text: str) -> Document:
     except yaml.YAMLError as error:
         document.faults.append((1, (), f"is no YAML: {error}"))
         return document
-    if text.count("*") > _ALIASES_MAX_COUNT and _count_nodes(node, 10_000) is None:
+    if not _ends(node):
         document.faults.append((1, (), "repeats itself through aliases without end"))
         return document
     if node is not None:
@@ -71,19 +71,19 @@ def read_yaml(text: str) -> Document:
     return document
 
 
-def _count_nodes(node: yaml.Node | None, limit: int) -> int | None:
-    """How many values there are, aliases unfolded, or None above `limit`."""
+def _ends(node: yaml.Node | None) -> bool:
+    """Whether there is an end to the values when aliases are unfolded: a few lines can write billions, or a circle."""
     stack, count = [node], 0
     while stack:
         count += 1
-        if count > limit:
-            return None
+        if count > _NODES_MAX_COUNT:
+            return False
         current = stack.pop()
         if isinstance(current, yaml.SequenceNode):
             stack.extend(current.value)
         elif isinstance(current, yaml.MappingNode):
             stack.extend(value for _, value in current.value)
-    return count
+    return True
 
 
 def _construct(node: yaml.Node, path: Path, document: Document) -> Any:

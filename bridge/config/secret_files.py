@@ -20,7 +20,7 @@ class SecretError(ValueError):
 
 
 def read_secret_file(path: str) -> Secret:
-    """The bytes of a file; one newline at its end is cut off (`\\n` or `\\r\\n`), nothing else.
+    r"""The bytes of a file; one newline at its end is cut off (`\n` or `\r\n`), nothing else.
 
     Raises `SecretError`.
     """

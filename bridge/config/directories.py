@@ -1,0 +1,288 @@
+"""The keys of one directory, and what its preset adds to them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
+
+from bridge.config.presets import Preset, load_preset, preset_names
+from bridge.config.schema import (
+    AdminSection,
+    CacheSection,
+    DurationS,
+    EndpointSection,
+    FaultError,
+    LogSection,
+    RemovalsSection,
+    Section,
+    ServerSection,
+    Words,
+    as_listed,
+    as_tuple,
+)
+from bridge.config.values import ServerUrl, parse_server_url
+from bridge.mapping import AddressRules, AttributeMap, MappingError, parse_item
+from bridge.mapping.addresses import fold_domain
+from bridge.syntax.attributes import is_attribute_description
+from bridge.syntax.dn import DNError, parse_dn
+from bridge.syntax.filters import And, Filter, FilterError, FilterTemplate, parse_filter, parse_filter_template
+
+Server = Annotated[
+    ServerUrl,
+    BeforeValidator(parse_server_url),
+    PlainSerializer(lambda url: f"{url.scheme}://{url.host}:{url.port}"),
+    WithJsonSchema({"type": "string", "examples": ["ldaps://ldap.example.com", "ldapi:///run/slapd/ldapi"]}),
+]
+
+
+def _check_item(text: str) -> str:
+    try:
+        parse_item(text)
+    except MappingError as error:
+        raise ValueError(f"is no item of the mapping: {error}") from error
+    return text
+
+
+def _check_dn(text: str) -> str:
+    try:
+        parse_dn(text)
+    except DNError as error:
+        raise ValueError(f"is no distinguished name: {error}") from error
+    return text
+
+
+def _check_filter(text: str) -> str:
+    try:
+        parse_filter(text)
+    except FilterError as error:
+        raise ValueError(f"is no filter: {error}") from error
+    return text
+
+
+def _check_template(text: str) -> str:
+    try:
+        parse_filter_template(text)
+    except FilterError as error:
+        raise ValueError(f"is no filter for one user: {error}, such as (uid={{user}})") from error
+    return text
+
+
+def _check_preset(name: str) -> str:
+    if name not in preset_names():
+        raise ValueError(f"must be one of {', '.join(preset_names())}")
+    return name
+
+
+def _check_attribute(text: str) -> str:
+    if not is_attribute_description(text):
+        raise ValueError("must be the name of an attribute")
+    return text
+
+
+Items = Annotated[
+    tuple[Annotated[str, BeforeValidator(_check_item)], ...], BeforeValidator(as_tuple), Field(min_length=1)
+]
+DistinguishedName = Annotated[str, BeforeValidator(_check_dn)]
+
+
+class DirectoryTls(Section):
+    """How the certificates of the servers are checked."""
+
+    ca_file: str | None = Field(None, description="The authorities that are trusted; default: those of the system.")
+    client_certificate_file: str | None = Field(None, description="A certificate to show to the servers.")
+    client_key_file: str | None = Field(None, description="Its private key.")
+    minimum_version: Literal["1.2", "1.3"] = Field("1.2", description="The oldest TLS version that is spoken.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.client_certificate_file is None) != (self.client_key_file is None):
+            raise ValueError("needs client_certificate_file and client_key_file together, or neither")
+        return self
+
+
+class BindSection(Section):
+    """The service account, which searches."""
+
+    method: Literal["simple", "anonymous"] = Field("simple", description="How the service account binds.")
+    dn: str | None = Field(None, min_length=1, description="Its DN; Active Directory takes user@domain, too.")
+    password_file: str | None = Field(None, description="A file that holds its password.")
+    password_credential: str | None = Field(None, description="The name of a systemd credential.")
+    password: str | None = Field(
+        None, min_length=1, description="The password itself.", json_schema_extra={"writeOnly": True}
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = [self.password_file, self.password_credential, self.password]
+        count = sum(value is not None for value in given)
+        if self.method == "anonymous":
+            if count or self.dn is not None:
+                raise FaultError("method", "anonymous takes neither dn nor password; remove them, or bind simple")
+        elif self.dn is None or count != 1:
+            raise ValueError("needs dn and exactly one of password_file, password_credential and password")
+        return self
+
+
+class TimeoutsSection(Section):
+    """How long is waited; each is a total."""
+
+    connect_s: DurationS = Field(5.0, alias="connect", description="For a connection with TLS and bind.")
+    request_s: DurationS = Field(10.0, alias="request", description="For a look-up, and for a user bind.")
+    listing_s: DurationS = Field(90.0, alias="listing", description="For a listing of all users.")
+
+
+class PoolSection(Section):
+    """Connections for user binds."""
+
+    size: int = Field(8, ge=1, le=1000, description="User binds at once.")
+    idle_s: DurationS = Field(60.0, alias="idle", description="How long an unused connection is kept.")
+    queue: int = Field(64, ge=0, le=100_000, description="Requests that may wait; more are turned away.")
+    reuse_binds: bool = Field(True, description="Whether a connection is bound again for the next user.")
+
+
+class UsersSection(Section):
+    """Which entries are users."""
+
+    bases: Annotated[tuple[DistinguishedName, ...], BeforeValidator(as_tuple)] = Field(
+        (), description="Where they are; default: the directory's naming context."
+    )
+    scope: Literal["subtree", "one"] = Field("subtree", description="subtree: however deep; one: directly below.")
+    filter: Annotated[str, BeforeValidator(_check_filter)] | None = Field(
+        None, description="A filter that counts beside the preset's."
+    )
+
+
+class AttributesSection(Section):
+    """What users are made of; anything stated replaces the preset's value."""
+
+    id: Annotated[str, BeforeValidator(_check_attribute)] | None = Field(None, description="What never changes.")
+    user_name: Items | None = Field(None, alias="userName", description="The first that is not empty counts.")
+    full_name: Items | None = Field(None, alias="fullName", description="The first that is not empty counts.")
+    email_addresses: Items | None = Field(None, alias="emailAddresses", description="All of them, in order.")
+
+
+class EmailsSection(Section):
+    """Which addresses are taken."""
+
+    domains: Words = Field((), description="Only addresses in these domains; default: all.")
+    lowercase: bool = Field(False, description="Whether addresses are written in lower case.")
+    require: bool = Field(False, description="Whether somebody without an address is left out.")
+
+
+class DirectorySection(Section):
+    """One directory: its servers, its users."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="What it is called in logs and messages.")
+    preset: Annotated[str, BeforeValidator(_check_preset)] = Field(description="The vendor, such as openldap.")
+    servers: Annotated[tuple[Server, ...], BeforeValidator(as_listed), Field(min_length=1)] = Field(
+        description="In order of preference."
+    )
+    starttls: Literal["required", "off"] | None = Field(
+        None, description="For ldap://; default: required, except on loopback and ldapi."
+    )
+    allow_plaintext: bool = Field(False, description="Whether passwords may cross the network unencrypted.")
+    tls: DirectoryTls = Field(DirectoryTls(), description="How certificates are checked.")
+    bind: BindSection = Field(description="The service account.")
+    timeouts: TimeoutsSection = Field(TimeoutsSection(), description="How long is waited.")
+    pool: PoolSection = Field(PoolSection(), description="Connections for user binds.")
+    page_size: int = Field(1000, ge=1, le=100_000, description="Entries that are asked for at once.")
+    referrals: Literal["error", "ignore"] = Field("error", description="Never followed; ignore leaves them out.")
+    users: UsersSection = Field(UsersSection(), description="Which entries are users.")
+    attributes: AttributesSection = Field(AttributesSection(), description="What users are made of.")
+    emails: EmailsSection = Field(EmailsSection(), description="Which addresses are taken.")
+    login_filter: Annotated[str, BeforeValidator(_check_template)] | None = Field(
+        None, description="Who is meant by {user}; default: made from userName."
+    )
+    disabled_accounts: Literal["exclude", "list"] = Field("exclude", description="list: listed, but can't log in.")
+    removals: RemovalsSection | None = Field(None, description="Instead of the removals for all.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for server in self.servers:
+            if (
+                server.scheme == "ldap"
+                and not self.uses_starttls(server)
+                and not (self.allow_plaintext or server.is_local)
+            ):
+                raise FaultError(
+                    "starttls", "off would send passwords in clear text; use TLS, or set allow_plaintext: true"
+                )
+        if self.starttls == "required" and all(server.scheme != "ldap" for server in self.servers):
+            raise FaultError("starttls", "is for ldap:// and no server has that scheme; remove it")
+        if self.preset == "custom" and self.users.filter is None:
+            raise FaultError("users", "needs filter, as the preset custom knows none")
+        if not self.items("user_name"):
+            raise FaultError("attributes", f"needs userName, as the preset {self.preset} knows none")
+        return self
+
+    def uses_starttls(self, server: ServerUrl) -> bool:
+        """Whether TLS is begun by StartTLS on this server."""
+        return server.scheme == "ldap" and (
+            self.starttls == "required" or (self.starttls is None and not (server.is_local or self.allow_plaintext))
+        )
+
+    @cached_property
+    def _preset(self) -> Preset:
+        return load_preset(self.preset)
+
+    @property
+    def users_filter(self) -> Filter:
+        """The preset's filter and the configured one."""
+        own = parse_filter(self._preset.users_filter)
+        return And((own, parse_filter(self.users.filter))) if self.users.filter else own
+
+    def items(self, name: Literal["user_name", "full_name", "email_addresses"]) -> tuple[str, ...]:
+        """The items of one mapping: the configured ones, or the preset's."""
+        configured: tuple[str, ...] | None = getattr(self.attributes, name)
+        preset: tuple[str, ...] = getattr(self._preset.attributes, name)
+        return preset if configured is None else configured
+
+    @property
+    def attribute_map(self) -> AttributeMap:
+        """The mapping, parsed."""
+        return AttributeMap(
+            id_attribute=self.attributes.id or self._preset.id,
+            id_form=self._preset.id_form,
+            user_name=tuple(map(parse_item, self.items("user_name"))),
+            full_name=tuple(map(parse_item, self.items("full_name"))),
+            email_addresses=tuple(map(parse_item, self.items("email_addresses"))),
+            addresses=AddressRules(
+                frozenset(map(fold_domain, self.emails.domains)), self.emails.lowercase, self.emails.require
+            ),
+            account_states=tuple(state.build() for state in self._preset.account_states),
+        )
+
+    @property
+    def login_template(self) -> FilterTemplate | None:
+        """The filter that finds one user, or None where userName is composed."""
+        text = self.login_filter or self._preset.login_filter
+        if text is None:
+            attribute = self.attribute_map.user_name_attribute
+            if attribute is None:
+                return None
+            text = f"({attribute}={{user}})"
+        return parse_filter_template(text)
+
+
+class Configuration(Section):
+    """The whole file."""
+
+    server: ServerSection = Field(ServerSection(), description="Where MailStore reaches the bridge.")
+    admin: AdminSection = Field(AdminSection(), description="Health and metrics.")
+    log: LogSection = Field(LogSection(), description="What is logged.")
+    endpoints: Annotated[tuple[EndpointSection, ...], BeforeValidator(as_listed), Field(min_length=1)] = Field(
+        description="One for each MailStore instance."
+    )
+    directories: Annotated[tuple[DirectorySection, ...], BeforeValidator(as_listed), Field(min_length=1)] = Field(
+        description="Where users come from."
+    )
+    cache: CacheSection = Field(CacheSection(), description="How long a listing is good for.")
+    removals: RemovalsSection = Field(RemovalsSection(), description="When a listing is not believed.")
+
+    def directories_of(self, endpoint: EndpointSection) -> tuple[str, ...]:
+        """The names of an endpoint's directories, the first ones first."""
+        if endpoint.directories is None:
+            return tuple(directory.name for directory in self.directories)
+        return endpoint.directories

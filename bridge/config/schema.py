@@ -1,0 +1,145 @@
+"""The keys of the configuration as frozen types; a key stands here when it works.
+
+Sections check themselves; `bridge.config.loading` turns what they find into messages with lines.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
+
+from bridge.config.values import ListenAddress, parse_duration_s, parse_listen_address
+
+
+class FaultError(ValueError):
+    """A fault of one key inside the section that found it."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class Section(BaseModel):
+    """A mapping of the configuration file: strict, frozen, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+
+def as_tuple(value: Any) -> Any:
+    """One item or a list of items, as a tuple."""
+    if isinstance(value, list):
+        return tuple(value)
+    return value if value is None or isinstance(value, dict | tuple) else (value,)
+
+
+def as_listed(value: Any) -> Any:
+    """A list as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
+"""One word or a list of words."""
+
+DurationS = Annotated[
+    float,
+    BeforeValidator(parse_duration_s),
+    PlainSerializer(lambda seconds: f"{seconds:g}s"),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$", "examples": ["90s", "5m", "24h"]}),
+]
+
+Listen = Annotated[
+    ListenAddress,
+    BeforeValidator(parse_listen_address),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8080", "[::1]:8080", "unix:/run/bridge.sock"]}),
+]
+
+
+class ListenerTls(Section):
+    """HTTPS of the listener."""
+
+    certificate_file: str = Field(description="The certificate with its chain, in PEM.")
+    key_file: str = Field(description="The private key, in PEM.")
+    minimum_version: Literal["1.2", "1.3"] = Field("1.2", description="The oldest TLS version that is spoken.")
+
+
+class ServerSection(Section):
+    """Where MailStore reaches the bridge."""
+
+    listen: Annotated[tuple[Listen, ...], BeforeValidator(as_tuple), Field(min_length=1)] = Field(
+        (ListenAddress("127.0.0.1", 8080),), description="host:port, [v6]:port or unix:/path; several in a list."
+    )
+    tls: ListenerTls | None = Field(None, description="Serve HTTPS; taken anew when the files change.")
+    answer_content_type: Literal["application/json", "text/json"] = Field(
+        "application/json", description="The content type of answers to MailStore."
+    )
+
+
+def _parse_admin_listen(value: object) -> object:
+    return None if value == "off" else parse_listen_address(value)
+
+
+class AdminSection(Section):
+    """Health and metrics, for this machine."""
+
+    listen: Annotated[
+        ListenAddress | None,
+        BeforeValidator(_parse_admin_listen),
+        WithJsonSchema({"type": "string", "examples": ["127.0.0.1:9080", "off"]}),
+    ] = Field(ListenAddress("127.0.0.1", 9080), description="Where /healthz, /readyz and /metrics are; off: nowhere.")
+
+
+class LogSection(Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    format: Literal["auto", "json", "text"] = Field("auto", description="auto: JSON unless on a terminal.")
+    usernames: bool = Field(True, description="Whether user names stand in the log.")
+
+
+class CallerSection(Section):
+    """Who may ask: the credentials that are entered in MailStore."""
+
+    username: str = Field(min_length=1, description="The user name of MailStore's requests.")
+    password_hash: str | None = Field(None, description="An argon2id hash; `mailstore-bridge hash-password` makes it.")
+    password_file: str | None = Field(None, description="A file that holds the password.")
+    password_credential: str | None = Field(None, description="The name of a systemd credential.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = [self.password_hash, self.password_file, self.password_credential]
+        if sum(value is not None for value in given) != 1:
+            raise ValueError("needs exactly one of password_hash, password_file and password_credential")
+        if self.password_hash is not None and not self.password_hash.startswith("$argon2id$"):
+            raise FaultError("password_hash", "must be an argon2id hash; `mailstore-bridge hash-password` makes one")
+        if ":" in self.username:
+            raise FaultError("username", "can't hold a colon, which ends the user name in HTTP Basic (RFC 7617 §2)")
+        return self
+
+
+class EndpointSection(Section):
+    """One address for one MailStore instance."""
+
+    path: str = Field(pattern=r"^(/[A-Za-z0-9._~-]+)+$", description="The path of the address, such as /mailstore.")
+    callers: Annotated[tuple[CallerSection, ...], BeforeValidator(as_listed), Field(min_length=1)] = Field(
+        description="Who may ask."
+    )
+    directories: Words | None = Field(None, description="Names of directories, the first ones first; default: all.")
+
+
+class CacheSection(Section):
+    """How long a listing is good for."""
+
+    ttl_s: DurationS = Field(300.0, alias="ttl", description="A younger listing is answered from memory.")
+    stale_if_error_s: DurationS = Field(
+        86_400.0, alias="stale_if_error", description="A younger listing is answered while the directory fails."
+    )
+    refresh_ahead: bool = Field(True, description="Renew listings before they expire, so that nobody waits.")
+
+
+class RemovalsSection(Section):
+    """When a listing that lacks users is not believed."""
+
+    min_users: int = Field(0, ge=0, description="Fewer users than this are never right.")
+    allow_empty: bool = Field(False, description="Whether no users at all may be right.")
