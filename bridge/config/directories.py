@@ -200,15 +200,11 @@ class DirectorySection(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for server in self.servers:
-            if (
-                server.scheme == "ldap"
-                and not self.uses_starttls(server)
-                and not (self.allow_plaintext or server.is_local)
-            ):
-                raise FaultError(
-                    "starttls", "off would send passwords in clear text; use TLS, or set allow_plaintext: true"
-                )
+        in_clear = [server for server in self.servers if server.scheme == "ldap" and not self.uses_starttls(server)]
+        if not self.allow_plaintext and not all(server.is_local for server in in_clear):
+            raise FaultError(
+                "starttls", "off would send passwords in clear text; use TLS, or set allow_plaintext: true"
+            )
         if self.starttls == "required" and all(server.scheme != "ldap" for server in self.servers):
             raise FaultError("starttls", "is for ldap:// and no server has that scheme; remove it")
         if self.preset == "custom" and self.users.filter is None:
@@ -219,9 +215,9 @@ class DirectorySection(Section):
 
     def uses_starttls(self, server: ServerUrl) -> bool:
         """Whether TLS is begun by StartTLS on this server."""
-        return server.scheme == "ldap" and (
-            self.starttls == "required" or (self.starttls is None and not (server.is_local or self.allow_plaintext))
-        )
+        if server.scheme != "ldap" or self.starttls == "off":
+            return False
+        return self.starttls == "required" or not server.is_local
 
     @cached_property
     def _preset(self) -> Preset:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from bridge.config.directories import Configuration
 from bridge.config.schema import FaultError, Section
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-_NOT_SHOWN = ("password", "password_hash")
+_NOT_SHOWN = frozenset(("bind", "callers", "password", "password_hash"))
+"""Where a value may be a secret, put where it doesn't belong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ def _explain(detail: ErrorDetails) -> tuple[Path, str]:
     """Where a fault is and what it is, in our words."""
     path = tuple(detail["loc"])
     found, context = detail["input"], detail.get("ctx", {})
-    shown = "" if path and path[-1] in _NOT_SHOWN else f", got {json.dumps(found, ensure_ascii=False, default=str)}"
+    hidden = isinstance(found, dict | list | tuple) or _NOT_SHOWN.intersection(path[-2:])
+    shown = "" if hidden else f", got {json.dumps(found, ensure_ascii=False, default=str)}"
     match detail["type"]:
         case "missing":
             return path, "is missing"
@@ -202,7 +204,7 @@ def _secret_keys(configuration: Configuration) -> Iterator[tuple[Path, str, str]
         for key in ("password_file", "password_credential", "password"):
             value = getattr(section, key, None)
             if value is not None:
-                yield path, key, value
+                yield path, key, value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def _read_secret(key: str, value: str, environment: Mapping[str, str]) -> Secret:
