@@ -5,7 +5,7 @@ This module knows neither HTTP nor LDAP: the HTTP status of a code stands in `br
 
 BridgeError
 ├─ ConfigurationError
-├─ RequestError: Malformed, UnknownCommand, CallerRejected, TooLarge
+├─ RequestError: Malformed, UnknownCommand, CallerRejected, TooLarge, NoEndpoint, TooBusy
 ├─ DirectoryError
 │  ├─ DirectoryUnavailable
 │  ├─ DirectoryRefused
@@ -93,6 +93,21 @@ class TooLarge(RequestError):
 
     code = "too_large"
     summary = "The request is too large"
+
+
+class NoEndpoint(RequestError):
+    """Nothing is served at this path."""
+
+    code = "not_found"
+    summary = "There is no endpoint at this address"
+
+
+class TooBusy(RequestError):
+    """The bridge itself can't answer now."""
+
+    code = "too_busy"
+    temporary = True
+    summary = "The bridge is busy"
 
 
 class DirectoryError(BridgeError):

@@ -1,0 +1,211 @@
+"""What MailStore asks: each request answered within its time, and told to the observer once."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp import web
+
+from bridge import __version__
+from bridge.errors import BridgeError, CallerRejected, Malformed, NoEndpoint, TooBusy, TooLarge
+from bridge.events import RequestAnswered
+from bridge.protocol import (
+    BODY_LIMIT_BYTES,
+    ListCommand,
+    Reply,
+    parse_caller,
+    parse_command,
+    render_error,
+    render_verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from bridge.events import Observer
+    from bridge.model import Secret, Verdict
+    from bridge.protocol import Listing
+    from bridge.web.callers import Callers
+    from bridge.web.limits import WebLimits
+
+_WHAT_THIS_IS = (
+    "This is an Application Integration endpoint for MailStore: it answers POST requests of MailStore, "
+    "and there is nothing to see in a browser.\n"
+)
+_PLAIN_TEXT = "text/plain; charset=utf-8"
+_SERVER = f"mailstore-ldap-bridge/{__version__}"
+
+
+class Service(Protocol):
+    """What the handlers need of the bridge."""
+
+    async def list_users(self, endpoint: str, *, compressed: bool) -> Listing:
+        """The answer to `cmd=list`."""
+
+    async def authenticate(self, endpoint: str, user_name: str, password: Secret) -> Verdict:
+        """The answer to `cmd=auth`."""
+
+
+@dataclass(slots=True)
+class _Trace:
+    """What is known of a request while it is being answered."""
+
+    request_id: str
+    endpoint: str = ""
+    command: str = ""
+    caller: str | None = None
+    challenge: bool = False
+    error: BridgeError | None = None
+
+
+class MailStoreHandler:
+    """Answers the requests of one listener, whatever they are."""
+
+    def __init__(
+        self,
+        service: Service,
+        callers: Mapping[str, Callers],
+        limits: WebLimits,
+        *,
+        content_type: str,
+        make_id: Callable[[], str],
+        observe: Observer,
+        report_bug: Callable[[str, BaseException], None],
+    ) -> None:
+        self._service = service
+        self._callers = callers
+        self._limits = limits
+        self._content_type = f"{content_type}; charset=utf-8"
+        self._make_id = make_id
+        self._observe = observe
+        self._report_bug = report_bug
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The answer, sent."""
+        started_s = time.monotonic()
+        trace = _Trace(self._make_id())
+        reply = await self._answer(request, trace)
+        self._observe(
+            RequestAnswered(
+                request_id=trace.request_id,
+                endpoint=trace.endpoint,
+                command=trace.command,
+                status=reply.status,
+                duration_s=time.monotonic() - started_s,
+                remote=request.remote or "",
+                caller=trace.caller,
+                challenge=trace.challenge,
+                error=trace.error,
+            )
+        )
+        return await self._send(request, reply, trace)
+
+    async def _answer(self, request: web.BaseRequest, trace: _Trace) -> Reply:
+        try:
+            return await self._dispatch(request, trace)
+        except BridgeError as error:
+            trace.error = error
+            return render_error(error, trace.request_id)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with us, MailStore gets an answer
+            self._report_bug(trace.request_id, error)
+            return render_error(BridgeError(), trace.request_id)
+
+    async def _dispatch(self, request: web.BaseRequest, trace: _Trace) -> Reply:
+        path = request.path.removesuffix("/")
+        callers = self._callers.get(path)
+        if callers is None:
+            raise NoEndpoint(remedy="Check the path of the address that is entered in MailStore.")
+        trace.endpoint = path
+        if request.method != "POST":
+            return Reply(405, _WHAT_THIS_IS.encode(), (("Allow", "POST"), ("Content-Type", _PLAIN_TEXT)))
+        body = await self._read_body(request)
+        headers = request.headers.getall("Authorization", [])
+        if len(headers) > 1:
+            raise CallerRejected("the header Authorization stands twice")
+        credentials = parse_caller(headers[0] if headers else None)
+        if credentials is None:
+            trace.challenge = True
+            raise CallerRejected(remedy="Enter the user name and the password of `callers` in MailStore.")
+        trace.caller = credentials.username
+        await callers.verify(credentials)
+        command = parse_command(body, request.headers.get("Content-Type"))
+        if isinstance(command, ListCommand):
+            trace.command = "list"
+            return await self._list(request, path)
+        trace.command = "auth"
+        return await self._authenticate(path, command.user_name, command.password)
+
+    async def _list(self, request: web.BaseRequest, path: str) -> Reply:
+        compressed = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
+        async with _within(self._limits.list_timeout_s, "the listing is still being read"):
+            listing = await self._service.list_users(path, compressed=compressed)
+        headers = (("Vary", "Accept-Encoding"),)
+        if listing.encoding is not None:
+            headers += (("Content-Encoding", listing.encoding),)
+        return Reply(200, listing.body, headers)
+
+    async def _authenticate(self, path: str, user_name: str, password: Secret) -> Reply:
+        async with _within(self._limits.auth_timeout_s, "the directory took too long to check a password"):
+            return Reply(200, render_verdict(await self._service.authenticate(path, user_name, password)))
+
+    async def _read_body(self, request: web.BaseRequest) -> bytes:
+        """The whole body. Raises `TooLarge`, and `Malformed` where it doesn't come in time."""
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if (request.content_length or 0) > BODY_LIMIT_BYTES:
+            raise TooLarge(f"more than {BODY_LIMIT_BYTES} bytes")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.body_timeout_s):
+                async for chunk in request.content.iter_any():
+                    body += chunk
+                    if len(body) > BODY_LIMIT_BYTES:
+                        raise TooLarge(f"more than {BODY_LIMIT_BYTES} bytes")
+        except TimeoutError as error:
+            raise Malformed(f"the body did not come within {self._limits.body_timeout_s:g} s") from error
+        return bytes(body)
+
+    async def _send(self, request: web.BaseRequest, reply: Reply, trace: _Trace) -> web.StreamResponse:
+        """The response, taken by the client within its time, or the connection is cut."""
+        response = web.Response(status=reply.status, body=reply.body)
+        response.headers["Server"] = _SERVER
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Request-Id"] = trace.request_id
+        response.headers["Content-Type"] = self._content_type
+        for name, value in reply.headers:
+            response.headers[name] = value
+        if isinstance(trace.error, Malformed | TooLarge):
+            response.force_close()  # what is left of the body is not waited for
+        try:
+            async with asyncio.timeout(self._limits.write_timeout_s):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+
+@asynccontextmanager
+async def _within(timeout_s: float, otherwise: str) -> AsyncIterator[None]:
+    """A deadline whose passing is an error for MailStore, while what was begun for others goes on."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        raise TooBusy(otherwise, remedy="Ask again in a moment.") from error
+
+
+def _accepts_gzip(header: str) -> bool:
+    """Whether the caller takes gzip (RFC 9110 §12.5.3)."""
+    weights: dict[str, float] = {}
+    for piece in header.lower().split(","):
+        name, _, parameter = piece.partition(";")
+        found = re.fullmatch(r"\s*q=([01](?:\.\d{0,3})?)\s*", parameter)
+        weights[name.strip()] = float(found[1]) if found else (0.0 if parameter.strip() else 1.0)
+    return weights.get("gzip", weights.get("*", 0.0)) > 0

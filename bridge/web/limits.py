@@ -1,0 +1,31 @@
+"""How much of a listener a client may take, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class WebLimits:
+    """Reaching one ends the request with an error, or the connection."""
+
+    header_timeout_s: float = 20.0
+    """From the connection to the end of the first request's headers."""
+    body_timeout_s: float = 20.0
+    """For the body of a request, which is one small form."""
+    write_timeout_s: float = 120.0
+    """For the client to take an answer: 20 MB at 1.5 Mbit/s."""
+    keep_alive_s: float = 75.0
+    """Between an answer and the end of the next request's headers; .NET keeps idle connections for 100 s at most."""
+    list_timeout_s: float = 90.0
+    """MailStore gives up after 100 s; an error before that is better than none."""
+    auth_timeout_s: float = 10.0
+    """A person waits for it."""
+    connection_count: int = 1000
+    """Connections at once; one more is closed at once."""
+    caller_queue_count: int = 8
+    """Callers whose password hash is being computed or waits for it; one more is told to come again."""
+    refused_pause_s: float = 0.5
+    """What a wrong password costs its caller."""
+    slowed_count: int = 32
+    """Wrong callers that are made to wait at once; others get their answer right away."""

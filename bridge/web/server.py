@@ -1,0 +1,120 @@
+"""Listeners: sockets opened and closed, with the time-outs that aiohttp lacks."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable
+
+    from bridge.web.limits import WebLimits
+
+    Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+_HEADER_LINE_MAX_BYTES = 8190
+_DRAIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """Where to listen: a host and a port (0 for any), or the path of a socket."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    path: str | None = None
+
+
+class _Connection(web.RequestHandler):
+    """A connection that must have sent the headers of its first request in time.
+
+    aiohttp 3.14: its keep-alive timer bounds the headers of every later request, and nothing bounds those of the first.
+    """
+
+    __slots__ = ("_deadline",)
+
+    def __init__(self, manager: _Server, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
+        super().__init__(manager, loop=loop, **options)
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The client is there; it is sent away at once where there are too many."""
+        super().connection_made(transport)
+        manager = self._manager
+        if isinstance(manager, _Server):
+            if len(manager.connections) > manager.limits.connection_count:
+                self.force_close()
+                return
+            self._deadline = self._loop.call_later(manager.limits.header_timeout_s, self._check)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client is gone."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def _check(self) -> None:
+        if self._request_count == 0:
+            self.force_close()
+
+
+class _Server(web.Server):
+    """Makes a protocol for each connection."""
+
+    def __init__(self, handler: Handler, limits: WebLimits) -> None:
+        super().__init__(handler)
+        self.limits = limits
+        self._options: dict[str, Any] = {
+            "access_log": None,
+            "keepalive_timeout": limits.keep_alive_s,
+            "lingering_time": limits.body_timeout_s,
+            "max_line_size": _HEADER_LINE_MAX_BYTES,
+            "max_field_size": _HEADER_LINE_MAX_BYTES,
+        }
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
+
+
+class Listener:
+    """Serves a handler at some addresses until it is closed."""
+
+    def __init__(self, handler: Handler, limits: WebLimits) -> None:
+        self._runner = web.ServerRunner(_Server(handler, limits), shutdown_timeout=_DRAIN_S)
+
+    async def start(self, binds: tuple[Bind, ...], tls: ssl.SSLContext | None = None) -> None:
+        """Listens at every address, or at none. Raises `OSError` where one can't be had."""
+        await self._runner.setup()
+        try:
+            for bind in binds:
+                await self._site(bind, tls).start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+
+    @property
+    def addresses(self) -> list[Any]:
+        """What is listened at: a host and a port, or a path."""
+        return self._runner.addresses
+
+    async def aclose(self) -> None:
+        """No request is taken any more; those that run have 10 s to end."""
+        await self._runner.cleanup()
+
+    def _site(self, bind: Bind, tls: ssl.SSLContext | None) -> web.BaseSite:
+        if bind.path is None:
+            return web.TCPSite(self._runner, bind.host, bind.port, ssl_context=tls)
+        _remove_stale_socket(Path(bind.path))
+        return web.UnixSite(self._runner, bind.path, ssl_context=tls)
+
+
+def _remove_stale_socket(path: Path) -> None:
+    """What an ended process has left; anything but a socket is left alone, and listening will fail."""
+    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+        path.unlink()
