@@ -16,7 +16,7 @@ from bridge.protocol import Listing, MergedListing, compress, merge_rosters
 from bridge.snapshots import DirectorySnapshots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from bridge.events import Observer
     from bridge.model import Report, Secret, Verdict
@@ -119,10 +119,10 @@ class Bridge:
         now_s = self._clock()
         return Health(tuple(endpoint.health(now_s) for endpoint in self._endpoints.values()))
 
-    async def keep_fresh(self, directory: str, wait: Callable[[float], asyncio.Future[None]]) -> None:
+    async def keep_fresh(self, directory: str, wait: Callable[[float], Awaitable[None]]) -> None:
         """Renews a directory's snapshot ahead of its end, for ever; after a failure sooner, then less often.
 
-        `wait` gives something that is done after a number of seconds.
+        `wait` lets a number of seconds pass.
         """
         snapshots, pause_s = self.directories[directory], _RETRY_FIRST_S
         while True:

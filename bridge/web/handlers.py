@@ -144,7 +144,7 @@ class MailStoreHandler:
         compressed = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
         async with _within(self._limits.list_timeout_s, "the listing is still being read"):
             listing = await self._service.list_users(path, compressed=compressed)
-        headers = (("Vary", "Accept-Encoding"),)
+        headers: tuple[tuple[str, str], ...] = (("Vary", "Accept-Encoding"),)
         if listing.encoding is not None:
             headers += (("Content-Encoding", listing.encoding),)
         return Reply(200, listing.body, headers)

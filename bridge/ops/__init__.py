@@ -1,0 +1,1 @@
+"""What an operator needs: logs, metrics, systemd, the listener's certificate."""

@@ -1,0 +1,172 @@
+"""Events as log lines: one for each request, each login, each refresh; nothing secret at any level.
+
+The logger is made here and passed on; what libraries log goes the same way.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, TextIO
+
+import structlog
+
+from bridge.events import (
+    OperationEnded,
+    Refreshed,
+    RefreshFailed,
+    RequestAnswered,
+    ServerSetAside,
+    UserAuthenticated,
+)
+from bridge.model import Accepted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+    from structlog.typing import FilteringBoundLogger, Processor
+
+    from bridge.events import Event, Observer
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_JOURNAL_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""sd-daemon(3); the journal takes the number from the beginning of the line."""
+
+
+def make_logger(level: str, form: str, stream: TextIO, environment: Mapping[str, str]) -> FilteringBoundLogger:
+    """A logger that writes to `stream`: JSON, or readable text where `form` says so or a terminal listens."""
+    as_text = form == "text" or (form == "auto" and stream.isatty())
+    processors: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+    ]
+    if as_text:
+        processors += [_flatten, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+    else:
+        processors.append(structlog.processors.JSONRenderer(ensure_ascii=False))
+    if "JOURNAL_STREAM" in environment and not as_text:
+        processors.append(_write_priority)
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        structlog.WriteLogger(stream),
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        cache_logger_on_first_use=True,
+    )
+    return logger
+
+
+def route_library_logs(logger: FilteringBoundLogger, level: str) -> None:
+    """What asyncio and aiohttp say goes through our logger."""
+    root = logging.getLogger()
+    root.handlers = [_Handler(logger)]
+    root.setLevel(max(_LEVELS[level], logging.WARNING))
+
+
+def log_observer(logger: FilteringBoundLogger, *, usernames: bool) -> Observer:
+    """An observer that writes a line for each event; without `usernames`, no line holds one."""
+
+    def observe(event: Event) -> None:
+        match event:
+            case RequestAnswered():
+                _log_request(logger, event, usernames=usernames)
+            case UserAuthenticated():
+                _log_login(logger, event, usernames=usernames)
+            case Refreshed(report):
+                skipped = {skipped.reason: skipped.count for skipped in report.skipped}
+                fields = {name: getattr(report, name) for name in _REPORT_FIELDS}
+                level = logger.warning if report.collisions else logger.info
+                level("refresh.finished", **fields, skipped=skipped, collision_count=len(report.collisions))
+            case RefreshFailed(directory, error, duration_s, stale_age_s):
+                logger.warning(
+                    "refresh.failed",
+                    directory=directory,
+                    code=error.code,
+                    error=error.message,
+                    duration_s=round(duration_s, 3),
+                    answered_stale=stale_age_s is not None,
+                )
+            case ServerSetAside(directory, server, error, pause_s):
+                logger.warning(
+                    "server.set_aside", directory=directory, server=server, error=error.message, pause_s=pause_s
+                )
+            case OperationEnded():
+                logger.debug("operation.ended", **{name: getattr(event, name) for name in _OPERATION_FIELDS})
+
+    return observe
+
+
+_REPORT_FIELDS = (
+    "directory",
+    "server",
+    "page_count",
+    "entry_count",
+    "user_count",
+    "ignored_reference_count",
+    "duration_s",
+)
+_OPERATION_FIELDS = ("directory", "server", "operation", "outcome", "duration_s")
+
+
+def _log_request(logger: FilteringBoundLogger, event: RequestAnswered, *, usernames: bool) -> None:
+    fields: dict[str, Any] = {
+        "request_id": event.request_id,
+        "endpoint": event.endpoint,
+        "command": event.command,
+        "status": event.status,
+        "duration_ms": round(event.duration_s * 1000, 1),
+        "remote": event.remote,
+    }
+    if event.caller is not None and usernames:
+        fields["caller"] = event.caller
+    if event.challenge:
+        logger.debug("request.challenged", **fields)
+        return
+    if event.error is not None:
+        fields |= {"code": event.error.code, "error": event.error.message}
+    (logger.warning if event.error is not None else logger.info)("request.answered", **fields)
+
+
+def _log_login(logger: FilteringBoundLogger, event: UserAuthenticated, *, usernames: bool) -> None:
+    verdict = event.verdict
+    fields: dict[str, Any] = {
+        "endpoint": event.endpoint,
+        "directory": verdict.directory,
+        "server": event.server,
+        "duration_ms": round(event.duration_s * 1000, 1),
+    }
+    if usernames:
+        fields["user"] = event.user_name
+    if isinstance(verdict, Accepted):
+        logger.info("login.accepted", **fields, notice=verdict.notice)
+        return
+    fields |= {"reason": verdict.reason.value, "result_code": event.result_code}
+    if usernames:
+        fields |= {"diagnostic_message": event.diagnostic_message, "detail": event.detail}
+    (logger.error if event.detail else logger.info)("login.rejected", **fields)
+
+
+class _Handler(logging.Handler):
+    """Hands the records of the standard library's loggers to ours, tracebacks without local variables."""
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line for one record."""
+        self._logger.log(
+            record.levelno, "library.logged", library=record.name, message=record.getMessage(), exc_info=record.exc_info
+        )
+
+
+def _flatten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Text that came from outside can't begin a line of its own, nor steer the terminal."""
+    for name, value in event.items():
+        if isinstance(value, str) and name != "exception" and not value.isprintable():
+            event[name] = value.encode("unicode_escape").decode()
+    return event
+
+
+def _write_priority(_logger: Any, method: str, line: Any) -> str:
+    return f"<{_JOURNAL_PRIORITIES.get(method, 6)}>{line}"

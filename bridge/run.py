@@ -1,0 +1,253 @@
+"""The composition root: from a configuration to a running service.
+
+The only module that knows every other; it makes them, hands them to each other, and starts and stops them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from bridge.directory import Scope
+from bridge.errors import ConfigurationError
+from bridge.ldap.directory import LdapDirectory
+from bridge.ldap.settings import LdapSettings, ServerAddress
+from bridge.ops.logs import log_observer, make_logger, route_library_logs
+from bridge.ops.metrics import metrics_observer, render_metrics, watch_snapshots
+from bridge.ops.systemd import Notifier
+from bridge.ops.tls import ServerCertificate
+from bridge.service import Bridge
+from bridge.snapshots import MemorySnapshotStore
+from bridge.source import DirectorySource
+from bridge.web.admin import AdminHandler
+from bridge.web.callers import Callers
+from bridge.web.handlers import MailStoreHandler
+from bridge.web.limits import WebLimits
+from bridge.web.server import Bind, Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
+    from structlog.typing import FilteringBoundLogger
+
+    from bridge.config.directories import Configuration, DirectorySection
+    from bridge.config.loading import Loaded
+    from bridge.config.values import ListenAddress
+    from bridge.events import Event, Observer
+
+_TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_CERTIFICATE_CHECK_S = 60.0
+_SCOPES = {"subtree": Scope.SUBTREE, "one": Scope.ONE}
+
+
+def ldap_settings(loaded: Loaded, position: int) -> LdapSettings:
+    """How the directory at `position` is asked. Raises `ConfigurationError` where its TLS files are unusable."""
+    section = loaded.configuration.directories[position]
+    servers = tuple(
+        ServerAddress(url.scheme, url.host, url.port, section.uses_starttls(url)) for url in section.servers
+    )
+    return LdapSettings(
+        directory=section.name,
+        servers=servers,
+        tls=_client_tls(section, position) if any(server.uses_tls for server in servers) else None,
+        bind_dn=section.bind.dn,
+        bind_password=loaded.secrets.get(("directories", position, "bind")),
+        connect_timeout_s=section.timeouts.connect_s,
+        request_timeout_s=section.timeouts.request_s,
+        listing_timeout_s=section.timeouts.listing_s,
+        bind_connection_count=section.pool.size,
+        idle_s=section.pool.idle_s,
+        queue_limit_count=section.pool.queue,
+        reuse_bind_connections=section.pool.reuse_binds,
+        page_size_count=section.page_size,
+        ignore_references=section.referrals == "ignore",
+    )
+
+
+def _client_tls(section: DirectorySection, position: int) -> ssl.SSLContext:
+    """The context for a directory's servers, built once: reading the system's authorities takes its time."""
+    tls = section.tls
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        context.minimum_version = _TLS_VERSIONS[tls.minimum_version]
+        if tls.client_certificate_file is not None:
+            context.load_cert_chain(tls.client_certificate_file, tls.client_key_file)
+    except OSError as error:
+        place = f"directories[{position}].tls"
+        raise ConfigurationError((f"{place}: a certificate or key can't be used: {error}",)) from error
+    return context
+
+
+def make_source(loaded: Loaded, position: int, observe: Observer) -> DirectorySource:
+    """The directory at `position`, ready to be asked."""
+    configuration = loaded.configuration
+    section = configuration.directories[position]
+    removals = section.removals or configuration.removals
+    return DirectorySource(
+        directory=LdapDirectory(ldap_settings(loaded, position), observe),
+        users_filter=section.users_filter,
+        attribute_map=section.attribute_map,
+        bases=section.users.bases,
+        scope=_SCOPES[section.users.scope],
+        login_template=section.login_template,
+        list_disabled=section.disabled_accounts == "list",
+        ttl_s=configuration.cache.ttl_s,
+        stale_if_error_s=configuration.cache.stale_if_error_s,
+        min_user_count=removals.min_users,
+        allow_empty=removals.allow_empty,
+    )
+
+
+def make_bridge(loaded: Loaded, observe: Observer) -> Bridge:
+    """The bridge of a configuration; nothing is connected yet."""
+    configuration = loaded.configuration
+    endpoints = {endpoint.path: configuration.directories_of(endpoint) for endpoint in configuration.endpoints}
+    sources = [make_source(loaded, position, observe) for position in range(len(configuration.directories))]
+    return Bridge(
+        endpoints,
+        sources,
+        store=MemorySnapshotStore(),
+        clock=time.time,
+        make_token=lambda: f"mailstore-bridge-{secrets.token_hex(16)}",
+        observe=observe,
+    )
+
+
+def make_callers(loaded: Loaded, limits: WebLimits) -> dict[str, Callers]:
+    """Who may ask at each endpoint; the key is new with every configuration."""
+    key = secrets.token_bytes(32)
+    found = {}
+    for position, endpoint in enumerate(loaded.configuration.endpoints):
+        passwords = {}
+        for number, caller in enumerate(endpoint.callers):
+            secret = loaded.secrets.get(("endpoints", position, "callers", number))
+            passwords[caller.username] = secret if secret is not None else caller.password_hash or ""
+        found[endpoint.path] = Callers(passwords, key, limits)
+    return found
+
+
+class Service:
+    """The running program."""
+
+    def __init__(self, loaded: Loaded, stderr: TextIO, environment: Mapping[str, str]) -> None:
+        configuration = loaded.configuration
+        self.configuration = configuration
+        self.logger: FilteringBoundLogger = make_logger(
+            configuration.log.level, configuration.log.format, stderr, environment
+        )
+        route_library_logs(self.logger, configuration.log.level)
+        self._registry = CollectorRegistry()
+        observers = (
+            log_observer(self.logger, usernames=configuration.log.usernames),
+            metrics_observer(self._registry),
+        )
+        self.bridge = make_bridge(loaded, _to_all(observers))
+        watch_snapshots(self._registry, self.bridge.directories, time.time)
+        limits = WebLimits()
+        handler = MailStoreHandler(
+            self.bridge,
+            make_callers(loaded, limits),
+            limits,
+            content_type=configuration.server.answer_content_type,
+            make_id=lambda: secrets.token_hex(8),
+            observe=_to_all(observers),
+            report_bug=self._report_bug,
+        )
+        self.listener = Listener(handler, limits)
+        self.admin = Listener(AdminHandler(self.bridge.health, lambda: render_metrics(self._registry)), limits)
+        self._certificate = _server_certificate(configuration)
+        self._notifier = Notifier(environment)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Requests are taken, and the directories are being listed. Raises `OSError` where an address can't be had."""
+        server, admin = self.configuration.server, self.configuration.admin
+        await self.listener.start(
+            tuple(map(_bind, server.listen)), self._certificate.context if self._certificate else None
+        )
+        if admin.listen is not None:
+            await self.admin.start((_bind(admin.listen),))
+        if self.configuration.cache.refresh_ahead:
+            for name in self.bridge.directories:
+                self._tasks.append(asyncio.create_task(self.bridge.keep_fresh(name, asyncio.sleep)))
+        if self._certificate is not None:
+            self._tasks.append(asyncio.create_task(self._watch_certificate(self._certificate)))
+        if self._notifier.watchdog_s is not None:
+            self._tasks.append(asyncio.create_task(self._feed_watchdog(self._notifier.watchdog_s / 2)))
+        self.logger.info("service.started", listen=[str(address) for address in self.listener.addresses])
+        self._notifier.send("READY=1", f"STATUS=Serving {len(self.configuration.endpoints)} endpoint(s)")
+
+    async def stop(self) -> None:
+        """What runs has ended, within 10 s, and every connection is closed."""
+        self._notifier.send("STOPPING=1", "STATUS=Finishing what runs")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.listener.aclose()
+        await self.admin.aclose()
+        await self.bridge.aclose()
+        self.logger.info("service.stopped")
+
+    async def run(self) -> None:
+        """Serves until SIGTERM or SIGINT."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        try:
+            await self.start()
+            await stopping.wait()
+        finally:
+            await self.stop()
+
+    def _report_bug(self, request_id: str, error: BaseException) -> None:
+        self.logger.error("request.failed", request_id=request_id, exc_info=error)
+
+    async def _watch_certificate(self, certificate: ServerCertificate) -> None:
+        while True:
+            await asyncio.sleep(_CERTIFICATE_CHECK_S)
+            try:
+                if await asyncio.to_thread(certificate.renew_if_changed):
+                    self.logger.info("certificate.renewed")
+            except OSError as error:
+                self.logger.error("certificate.unusable", error=str(error), remedy="The old one is still served.")
+
+    async def _feed_watchdog(self, pause_s: float) -> None:
+        while True:
+            self._notifier.send("WATCHDOG=1")
+            await asyncio.sleep(pause_s)
+
+
+def _server_certificate(configuration: Configuration) -> ServerCertificate | None:
+    tls = configuration.server.tls
+    if tls is None:
+        return None
+    try:
+        return ServerCertificate(tls.certificate_file, tls.key_file, tls.minimum_version)
+    except OSError as error:
+        raise ConfigurationError((f"server.tls: the certificate or its key can't be used: {error}",)) from error
+
+
+def _bind(address: ListenAddress) -> Bind:
+    return Bind(address.host, address.port, address.path)
+
+
+def _to_all(observers: tuple[Observer, ...]) -> Observer:
+    def observe(event: Event) -> None:
+        for each in observers:
+            each(event)
+
+    return observe
+
+
+async def serve(loaded: Loaded, stderr: TextIO) -> None:
+    """Runs the service until it is told to end."""
+    await Service(loaded, stderr, os.environ).run()
