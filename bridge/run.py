@@ -218,7 +218,7 @@ class Service:
                 if await asyncio.to_thread(certificate.renew_if_changed):
                     self.logger.info("certificate.renewed")
             except OSError as error:
-                self.logger.error("certificate.unusable", error=str(error), remedy="The old one is still served.")
+                self.logger.warning("certificate.unusable", error=str(error), remedy="The old one is still served.")
 
     async def _feed_watchdog(self, pause_s: float) -> None:
         while True:
