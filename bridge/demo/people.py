@@ -26,7 +26,7 @@ _NAMES: tuple[tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]], .
     ),
     (
         (("Chloé", "chloe"), ("François", "francois"), ("Zoë", "zoe")),
-        (("Lefèvre", "lefevre"), ("D’Artagnan", "dartagnan"), ("Garçon", "garcon")),
+        (("Lefèvre", "lefevre"), ("D'Artagnan", "dartagnan"), ("Garçon", "garcon")),
     ),
     (
         (("Łukasz", "lukasz"), ("Žofie", "zofie"), ("Ağan", "agan")),

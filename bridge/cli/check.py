@@ -1,0 +1,148 @@
+"""`check`: everything that the configuration names, tried, with a remedy for what is wrong."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bridge.errors import BridgeError
+from bridge.ldap.messages import PAGED_RESULTS
+from bridge.ldap.root_dse import read_root_dse
+from bridge.ldap.service_account import ServiceAccount
+from bridge.run import ldap_settings, make_source
+from bridge.snapshots import take_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bridge.config.loading import Loaded
+    from bridge.directory import RootDSE
+    from bridge.ldap.connection import Connection
+    from bridge.snapshots import Snapshot
+
+_DAY_S = 86_400
+_CERTIFICATE_WARNING_DAYS = 21
+_SAMPLES_COUNT = 3
+_COLORS = {"ok": "green", "warning": "yellow", "failed": "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was tried. `result` is `ok`, `warning` or `failed`."""
+
+    name: str
+    directory: str
+    server: str
+    result: str
+    message: str
+    remedy: str = ""
+
+
+async def check_directories(loaded: Loaded, *, offline: bool) -> list[Check]:
+    """What was found, in the order in which it was tried."""
+    found = [Check("configuration", "", "", "ok", "valid")]
+    found += [Check("configuration", "", "", "warning", warning) for warning in loaded.warnings]
+    if offline:
+        return found
+    for position in range(len(loaded.configuration.directories)):
+        settings = ldap_settings(loaded, position)
+        account = ServiceAccount(settings, time.monotonic)
+        for server in settings.servers:
+            try:
+                connection = await account.connect(server)
+            except BridgeError as error:
+                found.append(_failed("server", settings.directory, server.url, error))
+                continue
+            try:
+                root = await read_root_dse(connection)
+                found += _check_server(settings.directory, connection, root)
+            except BridgeError as error:
+                found.append(_failed("server", settings.directory, server.url, error))
+            finally:
+                connection.close()
+        found += await _check_users(loaded, position)
+    return found
+
+
+def _check_server(directory: str, connection: Connection, root: RootDSE | None) -> Iterator[Check]:
+    server = connection.peer.server
+    yield Check("server", directory, server, "ok", "reachable, and the service account can bind")
+    tls = connection.ssl_object
+    if tls is None:
+        yield Check("tls", directory, server, "warning", "nothing is encrypted", "Use ldaps:// or StartTLS.")
+    else:
+        yield _check_certificate(directory, server, tls)
+    if root is None:
+        yield Check("paging", directory, server, "warning", "the root DSE can't be read, so paging is assumed")
+    elif PAGED_RESULTS in root.supported_controls:
+        yield Check("paging", directory, server, "ok", f"offered by {root.vendor or 'the server'}")
+    else:
+        yield Check("paging", directory, server, "warning", "not offered: everybody must fit into one answer")
+
+
+def _check_certificate(directory: str, server: str, tls: ssl.SSLObject) -> Check:
+    certificate = tls.getpeercert() or {}
+    ends_s = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+    days = int((ends_s - time.time()) // _DAY_S)
+    message = f"{tls.version()}, the certificate is good for {days} more days"
+    if days < _CERTIFICATE_WARNING_DAYS:
+        return Check("tls", directory, server, "warning", message, "Renew the certificate on the server.")
+    return Check("tls", directory, server, "ok", message)
+
+
+async def _check_users(loaded: Loaded, position: int) -> list[Check]:
+    source = make_source(loaded, position, lambda _event: None)
+    try:
+        bases = await source.resolve_bases()
+        snapshot = await take_snapshot(source, None, time.time)
+    except BridgeError as error:
+        return [_failed("users", source.name, "", error)]
+    finally:
+        await source.directory.aclose()
+    return [Check("base", source.name, "", "ok", "; ".join(bases)), *_describe_users(snapshot)]
+
+
+def _describe_users(snapshot: Snapshot) -> Iterator[Check]:
+    report, roster = snapshot.report, snapshot.roster
+    name, server = snapshot.directory, report.server
+    yield Check("users", name, server, "ok", f"{report.user_count} users of {report.entry_count} entries")
+    for reason in report.skipped:
+        examples = ", ".join(reason.examples)
+        yield Check("entries", name, server, "warning", f"{reason.count} × {reason.reason}, such as {examples}")
+    for user_name in report.collisions[:_SAMPLES_COUNT]:
+        message = f"more than one entry claims the user name {user_name}"
+        yield Check("entries", name, server, "warning", message, "Make user names unique.")
+    for user in roster[:_SAMPLES_COUNT]:
+        addresses = ", ".join(user.email_addresses) or "no address"
+        yield Check("sample", name, server, "ok", f"{user.user_name}: {user.full_name or 'no name'}, {addresses}")
+    with_name = sum(user.full_name is not None for user in roster)
+    with_address = sum(bool(user.email_addresses) for user in roster)
+    total = max(1, len(roster))
+    filled = f"fullName {100 * with_name // total} %, emailAddresses {100 * with_address // total} %"
+    yield Check("attributes", name, server, "ok" if with_address else "warning", f"filled: {filled}")
+
+
+def _failed(name: str, directory: str, server: str, error: BridgeError) -> Check:
+    return Check(name, directory, server, "failed", f"{error.summary}: {error.detail}", error.remedy)
+
+
+def show_checks(checks: list[Check], *, as_json: bool) -> bool:
+    """Prints what was found; True where something failed."""
+    failed = any(check.result == "failed" for check in checks)
+    if as_json:
+        click.echo(json.dumps({"ok": not failed, "checks": [asdict(check) for check in checks]}, ensure_ascii=False))
+        return failed
+    table = Table("Check", "Directory", "Server", "Result", "What was found")
+    for check in checks:
+        color = _COLORS[check.result]
+        text = f"{check.message}\n{check.remedy}" if check.remedy else check.message
+        table.add_row(check.name, check.directory, check.server, f"[{color}]{check.result}[/]", text)
+    Console().print(table)
+    return failed

@@ -1,0 +1,99 @@
+"""`demo`: a sample directory, a bridge in front of it with a real configuration, and lines to paste."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import quote_plus
+
+import click
+
+from bridge.config.loading import load
+from bridge.demo.people import BASE, READER_DN, READER_PASSWORD, SAMPLE_PASSWORD, SAMPLE_USER, sample_directory
+from bridge.demo.server import EmbeddedServer
+from bridge.run import Service
+
+_CALLER = "mailstore"
+_CONFIGURATION = """\
+server:
+  listen: 127.0.0.1:{port}
+admin:
+  listen: "off"
+log:
+  level: warning
+endpoints:
+  - path: /mailstore
+    callers:
+      - username: {caller}
+        password_file: {folder}/caller.password
+directories:
+  - name: sample
+    preset: openldap
+    servers: ["{url}"]
+    bind:
+      dn: "{reader}"
+      password_file: {folder}/reader.password
+    users:
+      bases: ["ou=people,{base}"]
+"""
+
+
+def run_demo(user_count: int, port: int) -> None:
+    """Serves until Ctrl-C, and leaves nothing behind."""
+    with tempfile.TemporaryDirectory(prefix="mailstore-bridge-demo-") as folder, contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(user_count, port, Path(folder)))
+
+
+async def _serve(user_count: int, port: int, folder: Path) -> None:
+    click.echo(f"Making {user_count} sample people …", err=True)
+    store = await asyncio.to_thread(sample_directory, user_count)
+    caller_password = secrets.token_urlsafe(9)
+    async with EmbeddedServer(store) as server:
+        file = _write_configuration(folder, port, server.url, caller_password)
+        service = Service(load(str(file), os.environ), sys.stderr, {})
+        starting = asyncio.create_task(_announce(service, file, caller_password))
+        try:
+            await service.run()
+        finally:
+            starting.cancel()
+
+
+def _write_configuration(folder: Path, port: int, url: str, caller_password: str) -> Path:
+    for name, text in (("caller", caller_password), ("reader", READER_PASSWORD)):
+        secret = folder / f"{name}.password"
+        secret.touch(mode=0o600)
+        secret.write_text(text, "utf-8")
+    file = folder / "config.yaml"
+    text = _CONFIGURATION.format(port=port, caller=_CALLER, folder=folder, url=url, reader=READER_DN, base=BASE)
+    file.write_text(text, "utf-8")
+    return file
+
+
+async def _announce(service: Service, file: Path, caller_password: str) -> None:
+    """Prints the lines as soon as they work."""
+    while not service.listener.addresses:
+        await asyncio.sleep(0.02)
+    await service.bridge.list_users("/mailstore", compressed=False)
+    url = f"http://127.0.0.1:{service.listener.addresses[0][1]}/mailstore"
+    curl = f"curl -sS -u {_CALLER}:{caller_password} {url}"
+    password = quote_plus(SAMPLE_PASSWORD)
+    click.echo(
+        f"""
+The bridge serves {url} with this configuration: {file}
+
+All users:
+  {curl} -d cmd=list
+
+A right password ({SAMPLE_USER}, “{SAMPLE_PASSWORD}”):
+  {curl} -d 'cmd=auth&user={SAMPLE_USER}&pass={password}'
+
+A wrong password:
+  {curl} -d 'cmd=auth&user={SAMPLE_USER}&pass=wrong'
+
+Ctrl-C ends it and leaves nothing behind."""
+    )

@@ -1,0 +1,184 @@
+"""`mailstore-bridge`: the commands, and what ends as which exit code.
+
+0 fine, 1 rejected or findings, 2 usage, 69 directory unavailable, 70 bug, 78 configuration (sysexits(3)).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import argon2
+import click
+
+from bridge import __version__
+from bridge.cli.check import check_directories, show_checks
+from bridge.cli.demo import run_demo
+from bridge.cli.listing import list_endpoint, show_listing
+from bridge.config.loading import json_schema, load
+from bridge.errors import BridgeError, ConfigurationError, DirectoryError, SnapshotMissing
+from bridge.model import Accepted, Secret
+from bridge.run import make_bridge, serve
+
+if TYPE_CHECKING:
+    from bridge.config.loading import Loaded
+    from bridge.events import Event
+
+FINDINGS, UNAVAILABLE, BUG, CONFIGURATION = 1, 69, 70, 78
+_DEFAULT_CONFIG = "/etc/mailstore-bridge/config.yaml"
+
+
+def _ignore(_event: Event) -> None:
+    """Commands tell what happens themselves."""
+
+
+def _load(path: str) -> Loaded:
+    loaded = load(path, os.environ)
+    for warning in loaded.warnings:
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
+    return loaded
+
+
+def _endpoint(loaded: Loaded, path: str | None) -> str:
+    """The endpoint that is meant: the named one, or the only one."""
+    paths = [endpoint.path for endpoint in loaded.configuration.endpoints]
+    if path is None and len(paths) == 1:
+        return paths[0]
+    if path not in paths:
+        raise click.UsageError(f"--endpoint must be one of {', '.join(paths)}")
+    return path
+
+
+_config = click.option(
+    "--config",
+    "config_path",
+    envvar="MAILSTORE_BRIDGE_CONFIG",
+    default=_DEFAULT_CONFIG,
+    show_default=True,
+    help="The configuration file.",
+)
+_endpoint_option = click.option("--endpoint", metavar="PATH", help="The endpoint, where there are several.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mailstore-bridge")
+def commands() -> None:
+    """Lists the users of LDAP directories for MailStore, and checks their passwords."""
+
+
+@commands.command("serve")
+@_config
+def serve_command(config_path: str) -> None:
+    """Run the service until SIGTERM."""
+    asyncio.run(serve(_load(config_path), sys.stderr))
+
+
+@commands.command("demo")
+@click.option("--users", default=300, show_default=True, type=click.IntRange(1, 1_000_000), help="Sample people.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Of the bridge; 0: any.")
+def demo_command(users: int, port: int) -> None:
+    """Start a sample directory with a bridge in front of it, and print what to try."""
+    run_demo(users, port)
+
+
+@commands.command("check")
+@_config
+@click.option("--offline", is_flag=True, help="Only the configuration and its files.")
+@click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
+def check_command(config_path: str, offline: bool, as_json: bool) -> None:
+    """Check the configuration and everything that it names."""
+    loaded = load(config_path, os.environ)
+    found = asyncio.run(check_directories(loaded, offline=offline))
+    sys.exit(FINDINGS if show_checks(found, as_json=as_json) else 0)
+
+
+@commands.command("list")
+@_config
+@_endpoint_option
+@click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+def list_command(config_path: str, endpoint: str | None, form: str) -> None:
+    """Print what MailStore would get, fresh from the directories."""
+    loaded = _load(config_path)
+    show_listing(asyncio.run(list_endpoint(loaded, _endpoint(loaded, endpoint))), form)
+
+
+@commands.command("auth")
+@_config
+@_endpoint_option
+@click.argument("user")
+def auth_command(config_path: str, endpoint: str | None, user: str) -> None:
+    """Check the password of USER, read from the terminal or the first line of standard input."""
+    loaded = _load(config_path)
+    path = _endpoint(loaded, endpoint)
+    if sys.stdin.isatty():
+        password = getpass.getpass(f"Password of {user}: ").encode()
+    else:
+        password = sys.stdin.buffer.readline().removesuffix(b"\n")
+
+    async def authenticate() -> bool:
+        bridge = make_bridge(loaded, _ignore)
+        try:
+            verdict = await bridge.authenticate(path, user, Secret(password))
+        finally:
+            await bridge.aclose()
+        if isinstance(verdict, Accepted):
+            click.echo(f"accepted (directory {verdict.directory}){f': {verdict.notice}' if verdict.notice else ''}")
+            return True
+        click.echo(f"rejected: {verdict.reason.value}")
+        return False
+
+    sys.exit(0 if asyncio.run(authenticate()) else FINDINGS)
+
+
+@commands.command("hash-password")
+def hash_password_command() -> None:
+    """Make the argon2id hash of a caller's password, read from the terminal or standard input."""
+    if sys.stdin.isatty():
+        password = getpass.getpass("Password: ")
+        if password != getpass.getpass("Once more: "):
+            raise click.UsageError("the two passwords differ")
+        data = password.encode()
+    else:
+        data = sys.stdin.buffer.readline().removesuffix(b"\n")
+    if not data:
+        raise click.UsageError("an empty password is none")
+    click.echo(argon2.PasswordHasher().hash(data))
+
+
+@commands.command("schema")
+def schema_command() -> None:
+    """Print the JSON schema of the configuration, for editors."""
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+def main() -> None:
+    """Runs the command that was typed, and ends the process with its exit code."""
+    started_s = time.monotonic()
+    try:
+        commands(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except ConfigurationError as error:
+        click.echo(error.message, err=True)
+        sys.exit(CONFIGURATION)
+    except (DirectoryError, SnapshotMissing) as error:
+        click.secho(error.message, fg="red", err=True)
+        sys.exit(UNAVAILABLE)
+    except OSError as error:
+        click.secho(f"{error.strerror or error}", fg="red", err=True)
+        sys.exit(BUG)
+    except BridgeError as error:
+        click.secho(error.message, fg="red", err=True)
+        sys.exit(BUG)
+    except Exception as error:  # noqa: BLE001 - the last place where a bug can be told from a traceback
+        after_s = time.monotonic() - started_s
+        click.secho(f"A bug: {type(error).__name__} after {after_s:.1f} s. Please report it.", fg="red", err=True)
+        sys.exit(BUG)
