@@ -166,6 +166,8 @@ class Service:
         self._certificate = _server_certificate(configuration)
         self._notifier = Notifier(environment)
         self._tasks: list[asyncio.Task[None]] = []
+        self.ready = asyncio.Event()
+        """Set once requests are taken."""
 
     async def start(self) -> None:
         """Requests are taken, and the directories are being listed. Raises `OSError` where an address can't be had."""
@@ -183,6 +185,7 @@ class Service:
         if self._notifier.watchdog_s is not None:
             self._tasks.append(asyncio.create_task(self._feed_watchdog(self._notifier.watchdog_s / 2)))
         self.logger.info("service.started", listen=[str(address) for address in self.listener.addresses])
+        self.ready.set()
         self._notifier.send("READY=1", f"STATUS=Serving {len(self.configuration.endpoints)} endpoint(s)")
 
     async def stop(self) -> None:

@@ -115,7 +115,7 @@ def _describe_users(snapshot: Snapshot) -> Iterator[Check]:
     yield Check("users", name, server, "ok", f"{report.user_count} users of {report.entry_count} entries")
     for reason in report.skipped:
         examples = ", ".join(reason.examples)
-        yield Check("entries", name, server, "warning", f"{reason.count} × {reason.reason}, such as {examples}")
+        yield Check("entries", name, server, "warning", f"{reason.reason}: {reason.count}, such as {examples}")
     for user_name in report.collisions[:_SAMPLES_COUNT]:
         message = f"more than one entry claims the user name {user_name}"
         yield Check("entries", name, server, "warning", message, "Make user names unique.")

@@ -76,8 +76,7 @@ def _write_configuration(folder: Path, port: int, url: str, caller_password: str
 
 async def _announce(service: Service, file: Path, caller_password: str) -> None:
     """Prints the lines as soon as they work."""
-    while not service.listener.addresses:
-        await asyncio.sleep(0.02)
+    await service.ready.wait()
     await service.bridge.list_users("/mailstore", compressed=False)
     url = f"http://127.0.0.1:{service.listener.addresses[0][1]}/mailstore"
     curl = f"curl -sS -u {_CALLER}:{caller_password} {url}"
