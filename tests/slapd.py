@@ -1,0 +1,166 @@
+"""A real OpenLDAP server in a scratch directory, on loopback, for as long as a context lasts."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+BASE = "dc=example,dc=com"
+PEOPLE = f"ou=people,{BASE}"
+READER = f"cn=reader,{BASE}"
+READER_PASSWORD = "reads-only"
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+Entry = tuple[str, Mapping[str, Sequence[str | bytes]]]
+
+
+def require(program: str) -> str:
+    """The path of a program; where it is missing, the test is skipped, and fails in CI."""
+    found = shutil.which(program, path=_PATH)
+    if found is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{program} is not installed; script/test installs it")
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def to_ldif(entries: Iterable[Entry]) -> str:
+    """LDIF in which every value is base64, whatever it holds."""
+
+    def line(name: str, value: str | bytes) -> str:
+        data = value.encode() if isinstance(value, str) else value
+        return f"{name}:: {base64.b64encode(data).decode()}\n" if data else f"{name}:\n"
+
+    return "".join(
+        line("dn", dn) + "".join(line(name, value) for name, values in attributes.items() for value in values) + "\n"
+        for dn, attributes in entries
+    )
+
+
+def person(uid: str, **attributes: Sequence[str | bytes]) -> Entry:
+    found = {"objectClass": ["inetOrgPerson"], "uid": [uid], "cn": [f"Name of {uid}"], "sn": ["S"]}
+    found |= {"mail": [f"{uid}@example.com"], "userPassword": [f"Pass-{uid}"]}
+    return f"uid={uid},{PEOPLE}", {**found, **attributes}
+
+
+SKELETON: list[Entry] = [
+    (BASE, {"objectClass": ["dcObject", "organization"], "dc": ["example"], "o": ["Example"]}),
+    (PEOPLE, {"objectClass": ["organizationalUnit"], "ou": ["people"]}),
+    (
+        READER,
+        {"objectClass": ["device", "simpleSecurityObject"], "cn": ["reader"], "userPassword": [READER_PASSWORD]},
+    ),
+]
+
+
+@dataclass
+class Slapd:
+    """`limits` are what the reader may take; `extra` are lines for the database."""
+
+    folder: Path
+    entries: Iterable[Entry]
+    limits: str = "size=unlimited size.pr=unlimited size.prtotal=unlimited"
+    extra: str = ""
+    overlays: str = ""
+    certificate: tuple[Path, Path] | None = None
+    port: int = field(default_factory=free_port)
+    tls_port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        require("slapadd")
+        for name in ("db", "run"):
+            (self.folder / name).mkdir(parents=True)
+        (self.folder / "slapd.conf").write_text(self._configuration())
+        (self.folder / "data.ldif").write_text(to_ldif([*SKELETON, *self.entries]))
+        self._run("slapadd", "-q", "-f", "slapd.conf", "-l", "data.ldif")
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"ldap://127.0.0.1:{self.port}"
+
+    @property
+    def ldapi(self) -> str:
+        return str(self.folder / "run" / "ldapi")
+
+    def start(self) -> None:
+        urls = [self.url, f"ldapi://{self.ldapi.replace('/', '%2F')}"]
+        if self.certificate is not None:
+            urls.append(f"ldaps://127.0.0.1:{self.tls_port}")
+        log = (self.folder / "log").open("ab")
+        command = [require("slapd"), "-d", "0", "-f", "slapd.conf", "-h", " ".join(urls)]
+        self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+        log.close()
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return
+        pytest.fail(f"slapd did not start: {(self.folder / 'log').read_text()}")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(timeout=20)
+            self.process = None
+
+    def ldapsearch(self, *arguments: str) -> str:
+        options = ["-x", "-LLL", "-o", "ldif-wrap=no", "-H", self.url, "-D", READER, "-w", READER_PASSWORD]
+        return self._run("ldapsearch", *options, *arguments)
+
+    def _run(self, program: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [require(program), *arguments], cwd=self.folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def _configuration(self) -> str:
+        tls = ""
+        if self.certificate is not None:
+            tls = f"TLSCertificateFile {self.certificate[0]}\nTLSCertificateKeyFile {self.certificate[1]}\n"
+        return f"""\
+include /etc/ldap/schema/core.schema
+include /etc/ldap/schema/cosine.schema
+include /etc/ldap/schema/inetorgperson.schema
+modulepath /usr/lib/ldap
+moduleload back_mdb
+pidfile {self.folder}/run/pid
+sizelimit 500
+{tls}{self.overlays}
+database mdb
+suffix "{BASE}"
+rootdn "cn=admin,{BASE}"
+rootpw admin
+directory {self.folder}/db
+maxsize 1073741824
+dbnosync
+index objectClass,uid,mail,entryUUID eq
+limits dn.exact="{READER}" {self.limits}
+access to attrs=userPassword by anonymous auth by * none
+access to * by dn.exact="{READER}" read by anonymous auth by * none
+{self.extra}
+"""
