@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr, WithJsonSchema, model_validator
 
 from bridge.config.presets import Preset, load_preset, preset_names
 from bridge.config.schema import (
@@ -65,14 +67,22 @@ def _check_template(text: str) -> str:
     try:
         parse_filter_template(text)
     except FilterError as error:
-        raise ValueError(f"is no filter for one user: {error}, such as (uid={{user}})") from error
+        raise ValueError(f"is no filter for one user, such as (uid={{user}}): {error}") from error
     return text
 
 
 def _check_preset(name: str) -> str:
     if name not in preset_names():
-        raise ValueError(f"must be one of {', '.join(preset_names())}")
+        near = difflib.get_close_matches(name, preset_names(), n=1)
+        meant = f' (did you mean "{near[0]}"?)' if near else ""
+        raise ValueError(f"must be one of {', '.join(preset_names())}{meant}")
     return name
+
+
+def _check_name(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", text) is None:
+        raise ValueError("must hold letters, digits, _ and - only, and begin with a letter or digit")
+    return text
 
 
 def _check_attribute(text: str) -> str:
@@ -82,9 +92,9 @@ def _check_attribute(text: str) -> str:
 
 
 Items = Annotated[
-    tuple[Annotated[str, BeforeValidator(_check_item)], ...], BeforeValidator(as_tuple), Field(min_length=1)
+    tuple[Annotated[str, AfterValidator(_check_item)], ...], BeforeValidator(as_tuple), Field(min_length=1)
 ]
-DistinguishedName = Annotated[str, BeforeValidator(_check_dn)]
+DistinguishedName = Annotated[str, AfterValidator(_check_dn)]
 
 
 class DirectoryTls(Section):
@@ -109,9 +119,7 @@ class BindSection(Section):
     dn: str | None = Field(None, min_length=1, description="Its DN; Active Directory takes user@domain, too.")
     password_file: str | None = Field(None, description="A file that holds its password.")
     password_credential: str | None = Field(None, description="The name of a systemd credential.")
-    password: str | None = Field(
-        None, min_length=1, description="The password itself.", json_schema_extra={"writeOnly": True}
-    )
+    password: SecretStr | None = Field(None, min_length=1, description="The password itself.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -149,7 +157,7 @@ class UsersSection(Section):
         (), description="Where they are; default: the directory's naming context."
     )
     scope: Literal["subtree", "one"] = Field("subtree", description="subtree: however deep; one: directly below.")
-    filter: Annotated[str, BeforeValidator(_check_filter)] | None = Field(
+    filter: Annotated[str, AfterValidator(_check_filter)] | None = Field(
         None, description="A filter that counts beside the preset's."
     )
 
@@ -157,7 +165,7 @@ class UsersSection(Section):
 class AttributesSection(Section):
     """What users are made of; anything stated replaces the preset's value."""
 
-    id: Annotated[str, BeforeValidator(_check_attribute)] | None = Field(None, description="What never changes.")
+    id: Annotated[str, AfterValidator(_check_attribute)] | None = Field(None, description="What never changes.")
     user_name: Items | None = Field(None, alias="userName", description="The first that is not empty counts.")
     full_name: Items | None = Field(None, alias="fullName", description="The first that is not empty counts.")
     email_addresses: Items | None = Field(None, alias="emailAddresses", description="All of them, in order.")
@@ -174,8 +182,8 @@ class EmailsSection(Section):
 class DirectorySection(Section):
     """One directory: its servers, its users."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="What it is called in logs and messages.")
-    preset: Annotated[str, BeforeValidator(_check_preset)] = Field(description="The vendor, such as openldap.")
+    name: Annotated[str, AfterValidator(_check_name)] = Field(description="What it is called in logs and messages.")
+    preset: Annotated[str, AfterValidator(_check_preset)] = Field(description="The vendor, such as openldap.")
     servers: Annotated[tuple[Server, ...], BeforeValidator(as_listed), Field(min_length=1)] = Field(
         description="In order of preference."
     )
@@ -192,7 +200,7 @@ class DirectorySection(Section):
     users: UsersSection = Field(UsersSection(), description="Which entries are users.")
     attributes: AttributesSection = Field(AttributesSection(), description="What users are made of.")
     emails: EmailsSection = Field(EmailsSection(), description="Which addresses are taken.")
-    login_filter: Annotated[str, BeforeValidator(_check_template)] | None = Field(
+    login_filter: Annotated[str, AfterValidator(_check_template)] | None = Field(
         None, description="Who is meant by {user}; default: made from userName."
     )
     disabled_accounts: Literal["exclude", "list"] = Field("exclude", description="list: listed, but can't log in.")

@@ -50,6 +50,7 @@ def load(path: str, environment: Mapping[str, str]) -> Loaded:
     secrets: dict[Path, Secret] = {}
     if configuration is not None:
         document.faults += _check_names(configuration, document)
+        document.faults += _check_files(configuration, document)
         for section_path, key, value in _secret_keys(configuration):
             try:
                 secrets[section_path] = _read_secret(key, value, environment)
@@ -93,9 +94,11 @@ def _validate(document: Document) -> Configuration | None:
     try:
         return Configuration.model_validate(document.value)
     except ValidationError as error:
+        known = {path for _, path, _ in document.faults}
         for detail in error.errors(include_url=False):
             path, sentence = _explain(detail)
-            document.faults.append((document.line_of(path), path, sentence))
+            if path not in known:
+                document.faults.append((document.line_of(path), path, sentence))
         return None
 
 
@@ -107,7 +110,7 @@ def _explain(detail: ErrorDetails) -> tuple[Path, str]:
     shown = "" if hidden else f", got {json.dumps(found, ensure_ascii=False, default=str)}"
     match detail["type"]:
         case "missing":
-            return path, "is missing"
+            return path, f"is missing: {_describe(path)}"
         case "extra_forbidden":
             return path, f"unknown key{_suggest(path)}"
         case "value_error":
@@ -116,9 +119,8 @@ def _explain(detail: ErrorDetails) -> tuple[Path, str]:
                 return (*path, cause.key), str(cause)
             return path, str(cause) if isinstance(found, dict) else f"{cause}{shown}"
         case "literal_error":
-            return path, f"must be {str(context['expected']).replace(chr(39), '')}{shown}"
-        case "string_pattern_mismatch":
-            return path, f"must match {context['pattern']}{shown}"
+            quoted = "" if isinstance(found, str) else " (put it into quotation marks)"
+            return path, f"must be {str(context['expected']).replace(chr(39), '')}{quoted}{shown}"
         case "greater_than_equal":
             return path, f"must be at least {context['ge']}{shown}"
         case "less_than_equal":
@@ -141,6 +143,13 @@ def _suggest(path: Path) -> str:
     known = [item.alias or name for name, item in section.model_fields.items()] if section else []
     near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.6)
     return f'; did you mean "{near[0]}"?' if near else f"; there are {', '.join(known)}"
+
+
+def _describe(path: Path) -> str:
+    """What the schema says of a key."""
+    section = _section_at(path[:-1])
+    fields = {item.alias or name: item for name, item in section.model_fields.items()} if section else {}
+    return (fields[str(path[-1])].description or "").rstrip(".")
 
 
 def _section_at(path: Path) -> type[Section] | None:
@@ -187,6 +196,23 @@ def _check_names(configuration: Configuration, document: Document) -> Iterator[t
                 yield document.line_of(place), place, f'there is no directory "{name}"; there are {known}'
             elif name in (endpoint.directories or ())[:number]:
                 yield document.line_of(place), place, f'"{name}" stands twice'
+
+
+def _check_files(configuration: Configuration, document: Document) -> Iterator[tuple[int, Path, str]]:
+    """Certificates and keys that can't be read."""
+    sections: list[tuple[Path, Section | None]] = [(("server", "tls"), configuration.server.tls)]
+    sections += [(("directories", at, "tls"), found.tls) for at, found in enumerate(configuration.directories)]
+    for path, section in sections:
+        for key in ("certificate_file", "key_file", "ca_file", "client_certificate_file", "client_key_file"):
+            file = getattr(section, key, None)
+            if file is None:
+                continue
+            try:
+                FilePath(file).open("rb").close()
+            except OSError as error:
+                place = (*path, key)
+                sentence = f"{file} can't be read: {error.strerror}; let the service's user read the file"
+                yield document.line_of(place), place, sentence
 
 
 def _secret_keys(configuration: Configuration) -> Iterator[tuple[Path, str, str]]:

@@ -5,9 +5,19 @@ Sections check themselves; `bridge.config.loading` turns what they find into mes
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
 from bridge.config.values import ListenAddress, parse_duration_s, parse_listen_address
 
@@ -118,10 +128,18 @@ class CallerSection(Section):
         return self
 
 
+def _check_path(text: str) -> str:
+    if re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text) is None:
+        raise ValueError("must begin with a slash, end without one, and hold letters, digits and .~_- between slashes")
+    return text
+
+
 class EndpointSection(Section):
     """One address for one MailStore instance."""
 
-    path: str = Field(pattern=r"^(/[A-Za-z0-9._~-]+)+$", description="The path of the address, such as /mailstore.")
+    path: Annotated[str, AfterValidator(_check_path)] = Field(
+        description="The path of the address, such as /mailstore."
+    )
     callers: Annotated[tuple[CallerSection, ...], BeforeValidator(as_listed), Field(min_length=1)] = Field(
         description="Who may ask."
     )
