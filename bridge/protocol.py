@@ -5,7 +5,6 @@ Knows nothing of directories, and nothing of the HTTP server that carries it.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import gzip
 import heapq
@@ -33,7 +32,7 @@ from bridge.errors import (
 from bridge.model import Accepted, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from bridge.model import Verdict
     from bridge.roster import Roster
@@ -123,9 +122,9 @@ def parse_caller(header: str | None) -> Credentials | None:
     if scheme.lower() != "basic":
         raise CallerRejected("the scheme is not Basic")
     try:
-        decoded = base64.b64decode(text.strip(), validate=True)
+        decoded = binascii.a2b_base64(text.strip(), strict_mode=True)
         username, separator, _ = decoded.decode().partition(":")
-    except (binascii.Error, UnicodeError) as error:
+    except ValueError as error:
         raise CallerRejected("the credentials are not UTF-8 in Base64") from error
     if not separator:
         raise CallerRejected("the credentials hold no colon")
@@ -182,9 +181,7 @@ def merge_rosters(rosters: Sequence[Roster]) -> MergedListing:
         return MergedListing(rosters[0].json, len(rosters[0]))
     pieces: list[bytes] = []
     collisions: list[str] = []
-    streams = [
-        ((name, priority, position) for name, position in roster.rows()) for priority, roster in enumerate(rosters)
-    ]
+    streams = [_ranked(roster, priority) for priority, roster in enumerate(rosters)]
     last = None
     for name, priority, position in heapq.merge(*streams):
         if name == last:
@@ -193,6 +190,11 @@ def merge_rosters(rosters: Sequence[Roster]) -> MergedListing:
             pieces.append(rosters[priority].json_of(position))
         last = name
     return MergedListing(b"[" + b",".join(pieces) + b"]", len(pieces), tuple(collisions))
+
+
+def _ranked(roster: Roster, priority: int) -> Iterator[tuple[str, int, int]]:
+    for name, position in roster.rows():
+        yield name, priority, position
 
 
 def compress(body: bytes) -> bytes:
