@@ -77,8 +77,6 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._failure: DirectoryUnavailable | None = None
         self._entry_reader = EntryReader()
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when the socket is gone, whoever ended it."""
 
     # What is asked
 
@@ -109,11 +107,6 @@ class Connection(asyncio.BufferedProtocol):
         except asyncio.CancelledError:
             self._abandon(exchange)
             raise
-
-    @property
-    def in_flight_count(self) -> int:
-        """Operations that wait for an answer."""
-        return len(self._exchanges)
 
     @property
     def is_usable(self) -> bool:
@@ -191,8 +184,6 @@ class Connection(asyncio.BufferedProtocol):
         """The socket is gone; asyncio calls this once."""
         reason = f"the connection was lost: {exc}" if exc else "the server closed the connection"
         self._fail(self.peer.unavailable(reason))
-        if not self.closed.done():
-            self.closed.set_result(None)
 
     # How messages come in
 
@@ -222,36 +213,43 @@ class Connection(asyncio.BufferedProtocol):
         message_id = int.from_bytes(data[start:position], "big", signed=True)
         kind, start, stop = read_header(data, position, end)
         exchange = self._exchanges.get(message_id)
-        if exchange is None:
-            self._receive_unexpected(
-                message_id, messages.read_response(data, kind, start, stop, end) if message_id == 0 else None
-            )
-        elif kind == messages.SEARCH_ENTRY:
-            if len(exchange.entries) >= self._limits.entry_count:
-                raise BerError(f"more than {self._limits.entry_count} entries came for one search")
-            exchange.entries.append(self._entry_reader.read(data, start, stop))
-        elif kind == messages.SEARCH_REFERENCE:
-            if len(exchange.references) >= self._limits.reference_count:
-                raise BerError(f"more than {self._limits.reference_count} references came for one search")
-            exchange.references.append(next(iter(messages.read_reference(data, start, stop)), ""))
-        elif kind != messages.INTERMEDIATE_RESPONSE:  # RFC 4511 §4.13: it ends nothing, and we asked for none
+        if message_id == 0:
+            self._receive_notice(messages.read_response(data, kind, start, stop, end))
+        elif exchange is None:
+            # It belongs to an abandoned operation, or to none.
+            if not 0 < message_id <= self._last_id:
+                raise BerError(f"an answer came for message {message_id}, which was never sent")
+        elif kind == exchange.answer_kind:
             response = messages.read_response(data, kind, start, stop, end)
             del self._exchanges[message_id]
             if not exchange.done.done():
                 exchange.done.set_result(response)
+        else:
+            self._receive_part(exchange, kind, data, start, stop)
 
-    def _receive_unexpected(self, message_id: int, notice: Response | None) -> None:
-        """A message that nobody waits for: of an abandoned operation, unsolicited, or against the protocol."""
-        if notice is not None:
-            self._fail(
-                self.peer.unavailable(
-                    f"the server ended the connection (result {notice.result_code})",
-                    diagnostic_message=notice.diagnostic_message,
-                )
-            )
-            self.abort()
-        elif not 0 < message_id <= self._last_id:
-            raise BerError(f"an answer came for message {message_id}, which was never sent")
+    def _receive_part(self, exchange: Exchange, kind: int, data: bytes, start: int, stop: int) -> None:
+        """Keeps what comes before the end of a search."""
+        if kind == messages.INTERMEDIATE_RESPONSE:
+            return  # RFC 4511 §4.13: it ends nothing, and we asked for none
+        if (
+            kind not in (messages.SEARCH_ENTRY, messages.SEARCH_REFERENCE)
+            or exchange.answer_kind != messages.SEARCH_DONE
+        ):
+            raise BerError(f"a message with the tag 0x{kind:02x} answers no request of ours")
+        if kind == messages.SEARCH_ENTRY:
+            if len(exchange.entries) >= self._limits.entry_count:
+                raise BerError(f"more than {self._limits.entry_count} entries came for one search")
+            exchange.entries.append(self._entry_reader.read(data, start, stop))
+        else:
+            if len(exchange.references) >= self._limits.reference_count:
+                raise BerError(f"more than {self._limits.reference_count} references came for one search")
+            exchange.references.append(next(iter(messages.read_reference(data, start, stop)), ""))
+
+    def _receive_notice(self, notice: Response) -> None:
+        """An unsolicited message: the only one that there is announces the end (RFC 4511 §4.4)."""
+        detail = f"the server ended the connection (result {notice.result_code})"
+        self._fail(self.peer.unavailable(detail, diagnostic_message=notice.diagnostic_message))
+        self.abort()
 
     # Small things
 

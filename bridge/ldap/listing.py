@@ -12,6 +12,7 @@ from bridge.errors import SearchIncomplete
 from bridge.ldap import messages
 from bridge.ldap.ranges import complete_ranges
 from bridge.ldap.results import SUCCESS, search_error
+from bridge.syntax.ber import BerError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -89,11 +90,12 @@ class Listing:
 
     def _read_cookie(self, search: SearchRequest, response: Response) -> bytes:
         if messages.PAGED_RESULTS in response.controls:
-            return messages.read_paging_cookie(response.controls[messages.PAGED_RESULTS])
+            try:
+                return messages.read_paging_cookie(response.controls[messages.PAGED_RESULTS])
+            except BerError as error:
+                raise self._incomplete(search, f"the paged-results control can't be read: {error}") from error
         if self._asks_for_pages:
-            raise self._incomplete(
-                search, "the server left out the paged-results control, so it may have cut the answer"
-            )
+            raise self._incomplete(search, "the paged-results control is missing, so the answer may have been cut")
         return b""
 
     def _check_references(self, search: SearchRequest, exchange: Exchange) -> None:
@@ -122,7 +124,7 @@ class Listing:
         self,
         search: SearchRequest,
         detail: str,
-        remedy: str = "Look into the server's own log, and ask it again later.",
+        remedy: str = "Look into the server's own log.",
     ) -> SearchIncomplete:
         peer = self._connection.peer
         return SearchIncomplete(

@@ -1,0 +1,370 @@
+"""What makes a listing complete, shown by servers that do each thing wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from bridge.demo import wire
+from bridge.demo.people import BASE
+from bridge.demo.server import Session
+from bridge.directory import Entry, Scope, SearchRequest
+from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable, SearchIncomplete, SearchInvalid
+from bridge.events import Event, OperationEnded
+from bridge.ldap.directory import LdapDirectory
+from bridge.ldap.settings import LdapSettings, Limits, ServerAddress
+from bridge.model import Secret
+from bridge.syntax import ber
+from bridge.syntax.filters import parse_filter
+from tests.faulty_server import FaultyServer, OnSearch, small_directory
+from tests.slapd import PEOPLE, READER, READER_PASSWORD
+
+SEARCH = SearchRequest(PEOPLE, Scope.SUBTREE, parse_filter("(objectClass=inetOrgPerson)"), ("uid", "mail"))
+UIDS = [f"u{number:02}" for number in range(25)]
+
+
+def settings(*servers: FaultyServer, **options: object) -> LdapSettings:
+    addresses = tuple(ServerAddress("ldap", "127.0.0.1", server.port) for server in servers)
+    found = {"page_size_count": 10, "listing_timeout_s": 20.0, "request_timeout_s": 5.0, **options}
+    return LdapSettings(
+        "company",
+        addresses,
+        bind_dn=READER,
+        bind_password=Secret(READER_PASSWORD.encode()),
+        **found,  # type: ignore[arg-type]
+    )
+
+
+async def list_all(
+    server: FaultyServer, searches: Sequence[SearchRequest] = (SEARCH,), **options: object
+) -> tuple[list[Entry], int, int]:
+    """The entries, the pages and the ignored references of one listing."""
+    directory = LdapDirectory(settings(server, **options), lambda _event: None)
+    entries: list[Entry] = []
+    try:
+        async with directory.list_entries(searches) as stream:
+            async for portion in stream:
+                entries += portion
+    finally:
+        await directory.aclose()
+    return entries, stream.page_count, stream.ignored_reference_count
+
+
+async def test_listing_comes_page_by_page_and_whole() -> None:
+    """25 entries in pages of 10 are three pages."""
+    async with FaultyServer(small_directory(*UIDS)) as server:
+        entries, page_count, _ = await list_all(server)
+    assert [entry.attributes["uid"] for entry in entries] == [[uid.encode()] for uid in UIDS]
+    assert page_count == 3
+
+
+async def test_listing_goes_through_every_base_on_one_connection() -> None:
+    """Two bases are two searches, by one service bind."""
+    one = SearchRequest(BASE, Scope.ONE, parse_filter("(objectClass=device)"), ("cn",))
+    async with FaultyServer(small_directory(*UIDS)) as server:
+        entries, _, _ = await list_all(server, [SEARCH, one])
+        assert len(entries) == 26
+        assert server.binds == [READER]
+
+
+async def test_listing_takes_an_answer_in_one_page_from_a_server_without_paging() -> None:
+    """A server that never offered the control, and ends with success, has said all."""
+    async with FaultyServer(small_directory(*UIDS)) as server:
+        server.hidden_controls = True
+        entries, page_count, _ = await list_all(server)
+    assert (len(entries), page_count) == (25, 1)
+
+
+def end(
+    session: Session, message: wire.Message, code: int = 0, text: str = "", *, controls: bytes = b"", tail: bytes = b""
+) -> None:
+    session._writer.write(wire.write_result(message.id, wire.SEARCH_DONE, code, text, controls=controls, tail=tail))
+
+
+def entry(session: Session, message: wire.Message, dn: str, **attributes: list[bytes]) -> None:
+    session._writer.write(wire.write_entry(message.id, dn, list(attributes.items())))
+
+
+def on_page(number: int, script: OnSearch) -> OnSearch:
+    """The script meets the page of that number, counted from 1; the others are in order."""
+    count = 0
+
+    async def on_search(session: Session, message: wire.Message, request: wire.SearchRequest) -> bool:
+        nonlocal count
+        count += 1
+        return await script(session, message, request) if count == number else False
+
+    return on_search
+
+
+def ends_with(code: int, text: str = "") -> OnSearch:
+    async def script(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+        entry(session, message, f"uid=x,{PEOPLE}", uid=[b"x"])
+        end(session, message, code, text, controls=wire.write_paging(b""))
+        return True
+
+    return script
+
+
+async def without_control(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+    entry(session, message, f"uid=x,{PEOPLE}", uid=[b"x"])
+    end(session, message)
+    return True
+
+
+async def broken_control(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+    control = ber.write_element(
+        ber.SEQUENCE, ber.write_octets(wire.PAGED_RESULTS.encode()), ber.write_octets(b"\x30\x01")
+    )
+    end(session, message, controls=ber.write_element(0xA0, control))
+    return True
+
+
+async def forgotten_cookie(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+    """What 389 DS answers to a cookie that it doesn't know any more."""
+    end(session, message, 0, "Simple Paged Results Search abandoned", controls=wire.write_paging(b""))
+    return True
+
+
+async def no_entries_but_a_cookie(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+    end(session, message, controls=wire.write_paging(b"more"))
+    return True
+
+
+async def same_cookie(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+    entry(session, message, f"uid=x,{PEOPLE}", uid=[b"x"])
+    end(session, message, controls=wire.write_paging(b"same"))
+    return True
+
+
+async def referral(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+    tail = ber.write_element(0xA3, ber.write_octets(b"ldap://other.example.com/"))
+    end(session, message, 10, "", tail=tail)
+    return True
+
+
+async def success_with_referral(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+    tail = ber.write_element(0xA3, ber.write_octets(b"ldap://other.example.com/"))
+    end(session, message, 0, "", tail=tail, controls=wire.write_paging(b""))
+    return True
+
+
+async def reference(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+    content = ber.write_element(wire.SEARCH_REFERENCE, ber.write_octets(b"ldap://other.example.com/dc=x"))
+    session._writer.write(ber.write_element(ber.SEQUENCE, ber.write_integer(message.id), content))
+    return False
+
+
+async def drops(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+    entry(session, message, f"uid=x,{PEOPLE}", uid=[b"x"])
+    session._writer.close()
+    return True
+
+
+async def resets(session: Session, _message: wire.Message, _request: wire.SearchRequest) -> bool:
+    session._writer.transport.abort()
+    return True
+
+
+async def cut_entry(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+    data = wire.write_entry(message.id, f"uid=x,{PEOPLE}", [("uid", [b"x"])])
+    session._writer.write(data[:-4])
+    session._writer.close()
+    return True
+
+
+async def nested_lie(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+    """The outer length is right, an inner one reaches beyond it."""
+    data = bytearray(wire.write_entry(message.id, f"uid=x,{PEOPLE}", [("uid", [b"x"])]))
+    data[-2] = 0x7F
+    session._writer.write(bytes(data))
+    return True
+
+
+async def not_ldap(session: Session, _message: wire.Message, _request: wire.SearchRequest) -> bool:
+    session._writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    return True
+
+
+async def huge_message(session: Session, _message: wire.Message, _request: wire.SearchRequest) -> bool:
+    session._writer.write(b"\x30\x84\x7f\xff\xff\xff")
+    return True
+
+
+async def notice(session: Session, _message: wire.Message, _request: wire.SearchRequest) -> bool:
+    session._writer.write(wire.write_notice(52, "shutting down"))
+    return True
+
+
+async def unknown_id(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+    session._writer.write(wire.write_result(message.id + 1000, wire.SEARCH_DONE, 0))
+    return True
+
+
+async def other_kind(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+    session._writer.write(wire.write_result(message.id, wire.BIND_RESPONSE, 0))
+    return True
+
+
+FAULTS: list[tuple[str, OnSearch, type[DirectoryError], str]] = [
+    ("size limit", ends_with(4), SearchIncomplete, "sizeLimitExceeded (4)"),
+    ("time limit", ends_with(3), SearchIncomplete, "timeLimitExceeded (3)"),
+    ("admin limit", ends_with(11, "no paging"), SearchIncomplete, "adminLimitExceeded (11), no paging"),
+    ("unwilling", ends_with(53), SearchIncomplete, "unwillingToPerform (53)"),
+    ("critical control", ends_with(12), SearchIncomplete, "(12)"),
+    ("busy", ends_with(51), DirectoryUnavailable, "busy (51)"),
+    ("unavailable", ends_with(52), DirectoryUnavailable, "unavailable (52)"),
+    ("other", ends_with(80), DirectoryUnavailable, "other (80)"),
+    ("no rights", ends_with(50), DirectoryRefused, "insufficientAccessRights (50)"),
+    ("confidentiality", ends_with(13), DirectoryRefused, "confidentialityRequired (13)"),
+    ("operations error", ends_with(1), SearchInvalid, "operationsError (1)"),
+    ("unheard-of code", ends_with(4242), SearchInvalid, "unknown result (4242)"),
+    ("missing base", ends_with(32), SearchInvalid, "does not exist"),
+    ("no control", without_control, SearchIncomplete, "control is missing"),
+    ("broken control", broken_control, SearchIncomplete, "can't be read"),
+    ("message beside success", forgotten_cookie, SearchIncomplete, "Simple Paged Results Search abandoned"),
+    ("empty page", no_entries_but_a_cookie, SearchIncomplete, "without entries"),
+    ("referral", referral, SearchIncomplete, "ldap://other.example.com/"),
+    ("success with referral", success_with_referral, SearchIncomplete, "success (0)"),
+    ("reference", reference, SearchIncomplete, "ldap://other.example.com/dc=x"),
+    ("dropped", drops, DirectoryUnavailable, "closed the connection"),
+    ("reset", resets, DirectoryUnavailable, "connection"),
+    ("cut entry", cut_entry, DirectoryUnavailable, "closed the connection"),
+    ("lying length", nested_lie, DirectoryUnavailable, "broke the protocol"),
+    ("not LDAP", not_ldap, DirectoryUnavailable, "broke the protocol"),
+    ("huge message", huge_message, DirectoryUnavailable, "broke the protocol"),
+    ("notice", notice, DirectoryUnavailable, "ended the connection (result 52)"),
+    ("unknown id", unknown_id, DirectoryUnavailable, "never sent"),
+    ("other kind", other_kind, DirectoryUnavailable, "answers no request"),
+]
+
+
+@pytest.mark.parametrize("page", [1, 3])
+@pytest.mark.parametrize(
+    ("script", "kind", "sentence"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS]
+)
+async def test_listing_that_cannot_be_proven_complete_is_an_error(
+    script: OnSearch, kind: type[DirectoryError], sentence: str, page: int
+) -> None:
+    """Whatever goes wrong, on the first page or on the last, there is an error and no shorter list."""
+    async with FaultyServer(small_directory(*UIDS), on_search=on_page(page, script)) as server:
+        with pytest.raises(kind) as caught:
+            await list_all(server)
+    assert type(caught.value) is kind
+    assert sentence in caught.value.message
+    assert "company" in caught.value.message
+
+
+async def test_listing_ends_at_a_cookie_that_comes_twice() -> None:
+    """A server that hands out one cookie for ever doesn't keep us for ever."""
+    async with FaultyServer(small_directory(*UIDS), on_search=same_cookie) as server:
+        with pytest.raises(SearchIncomplete, match="same cookie twice"):
+            await list_all(server)
+
+
+async def test_listing_counts_references_that_may_be_ignored() -> None:
+    """With `referrals: ignore` the rest counts, and the report tells how many were left out."""
+    async with FaultyServer(small_directory(*UIDS), on_search=reference) as server:
+        entries, _, ignored_count = await list_all(server, ignore_references=True)
+    assert (len(entries), ignored_count) == (25, 3)
+
+
+@pytest.mark.parametrize(
+    ("limits", "sentence"),
+    [
+        (Limits(entry_count=20), "20 entries"),
+        (Limits(page_count=2), "2 pages"),
+        (Limits(entry_count=5), "more than 5 entries"),
+        (Limits(message_bytes=50), "larger than the 50 allowed"),
+    ],
+)
+async def test_listing_beyond_its_caps_is_an_error(limits: Limits, sentence: str) -> None:
+    """A server without end is left, with an error."""
+    async with FaultyServer(small_directory(*UIDS)) as server:
+        with pytest.raises(DirectoryError, match=sentence):
+            await list_all(server, limits=limits)
+
+
+async def test_listing_has_a_deadline_however_busily_the_server_drips() -> None:
+    """The time-out is a total: a byte now and then doesn't prolong it."""
+
+    async def drips(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+        for byte in wire.write_entry(message.id, f"uid=x,{PEOPLE}", [("uid", [b"x" * 2000])]):
+            session._writer.write(bytes((byte,)))
+            await session._writer.drain()
+            await asyncio.sleep(0.01)
+        return True
+
+    async with FaultyServer(small_directory(*UIDS), on_search=drips) as server:
+        with pytest.raises(DirectoryUnavailable, match="took longer than"):
+            await list_all(server, listing_timeout_s=0.3)
+
+
+def ranged(values: int, step: int, *, broken_at: int | None = None) -> OnSearch:
+    """A server that hands out an attribute in ranges, as Active Directory does."""
+
+    async def script(session: Session, message: wire.Message, request: wire.SearchRequest) -> bool:
+        first = 0
+        if request.attributes[0].startswith("mail;range="):
+            first = int(request.attributes[0].removeprefix("mail;range=").split("-")[0])
+        if broken_at is not None and first >= broken_at:
+            end(session, message, controls=wire.write_paging(b""))
+            return True
+        last = min(first + step, values)
+        name = f"mail;range={first}-{'*' if last == values else last - 1}"
+        found = {name: [b"m%d@example.com" % number for number in range(first, last)], "uid": [b"u"]}
+        entry(session, message, f"uid=u,{PEOPLE}", **found)
+        end(session, message, controls=wire.write_paging(b""))
+        return True
+
+    return script
+
+
+async def test_listing_fetches_every_range_of_an_attribute() -> None:
+    """Long attributes come in pieces, and all the pieces are fetched, in order (MS-ADTS §3.1.1.3.1.3.3)."""
+    async with FaultyServer(small_directory(), on_search=ranged(25, 10)) as server:
+        entries, _, _ = await list_all(server)
+    assert entries[0].attributes["mail"] == [b"m%d@example.com" % number for number in range(25)]
+
+
+async def test_listing_with_a_range_that_does_not_come_is_an_error() -> None:
+    """Half of somebody's addresses is a removal, too."""
+    async with FaultyServer(small_directory(), on_search=ranged(25, 10, broken_at=10)) as server:
+        with pytest.raises(SearchIncomplete, match="mail;range=10-"):
+            await list_all(server)
+
+
+async def test_listing_that_is_left_early_closes_its_connection() -> None:
+    """Whoever has seen enough leaves nothing running."""
+    events: list[Event] = []
+    async with FaultyServer(small_directory(*UIDS)) as server:
+        directory = LdapDirectory(settings(server), events.append)
+        async with directory.list_entries([SEARCH]) as stream:
+            async for _ in stream:
+                break
+        await asyncio.wait_for(server.until_empty(), 5)
+        await directory.aclose()
+    assert [event.outcome for event in events if isinstance(event, OperationEnded)] == ["ok", "ok"]
+
+
+async def test_listing_begins_anew_on_the_next_server_and_never_mixes() -> None:
+    """The first server breaks off: it is set aside, and the next listing asks the second one alone."""
+    async with (
+        FaultyServer(small_directory(*UIDS), on_search=on_page(2, drops)) as broken,
+        FaultyServer(small_directory(*UIDS)) as good,
+    ):
+        directory = LdapDirectory(settings(broken, good), lambda _event: None)
+
+        async def list_once() -> tuple[int, str]:
+            async with directory.list_entries([SEARCH]) as stream:
+                count = 0
+                async for portion in stream:
+                    count += len(portion)
+            return count, stream.server
+
+        with pytest.raises(DirectoryUnavailable):
+            await list_once()
+        assert await list_once() == (25, f"ldap://127.0.0.1:{good.port}")
+        await directory.aclose()
