@@ -39,10 +39,12 @@ class EmbeddedServer:
         self.tls = tls
         self._address = (host, port)
         self._server: asyncio.Server | None = None
+        self._port: int | None = None
         self._sessions: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, *self._address)
+        self._port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -54,11 +56,10 @@ class EmbeddedServer:
 
     @property
     def port(self) -> int:
-        """The port that is served."""
-        if self._server is None:
+        """The port that is served, or was until the end."""
+        if self._port is None:
             raise RuntimeError("the server has not been started")
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        return self._port
 
     @property
     def url(self) -> str:
