@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bridge.authentication import Authenticator
 from bridge.errors import BridgeError, SnapshotMissing
+from bridge.events import RefreshFailed
 from bridge.model import EndpointHealth, Health, Problem, Status
 from bridge.protocol import Listing, MergedListing, compress, merge_rosters
 from bridge.snapshots import DirectorySnapshots
@@ -95,6 +96,7 @@ class Bridge:
         observe: Observer,
     ) -> None:
         self._clock = clock
+        self._observe = observe
         self.directories = {source.name: DirectorySnapshots(source, store, clock, observe) for source in sources}
         self._endpoints: dict[str, Endpoint] = {}
         for path, names in endpoints.items():
@@ -128,7 +130,10 @@ class Bridge:
         while True:
             try:
                 await snapshots.refresh()
-            except BridgeError:
+            except Exception as error:  # noqa: BLE001 - a bug in one refresh must not end all that would follow
+                if not isinstance(error, BridgeError):
+                    bug = BridgeError(f"{type(error).__name__}: {error}", remedy="Please report it.")
+                    self._observe(RefreshFailed(directory, bug, 0.0))
                 await wait(min(pause_s, snapshots.source.ttl_s))
                 pause_s = min(2 * pause_s, _RETRY_LONGEST_S)
             else:

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from bridge.errors import DirectoryUnavailable
+from bridge.events import (
+    Event,
+    OperationEnded,
+    Refreshed,
+    RefreshFailed,
+    RequestAnswered,
+    ServerSetAside,
+    UserAuthenticated,
+)
+from bridge.model import Accepted, Rejected, Rejection, Report, Skipped
+from bridge.ops.logs import log_observer, make_logger, route_library_logs
+from bridge.ops.metrics import metrics_observer, render_metrics
+from bridge.ops.systemd import Notifier
+from bridge.ops.tls import ServerCertificate
+
+ERROR = DirectoryUnavailable("no route", directory="d", server="ldap://s")
+EVENTS: dict[str, Event] = {
+    "request.answered": RequestAnswered("id1", "/m", "list", 200, 0.5, "127.0.0.1", "mailstore"),
+    "request.challenged": RequestAnswered("id2", "/m", "", 401, 0.5, "127.0.0.1", challenge=True),
+    "login.accepted": UserAuthenticated("/m", "anna", Accepted("d", "1", "2 grace logins remain"), 0.1, "ldap://s", 0),
+    "login.rejected": UserAuthenticated(
+        "/m", "anna", Rejected(Rejection.WRONG_PASSWORD, "d", "1"), 0.1, "ldap://s", 49
+    ),
+    "refresh.finished": Refreshed(Report("d", "ldap://s", 1.0, 0.5, 3, 25, 24, 0, (Skipped("no_user_name", 1),))),
+    "refresh.failed": RefreshFailed("d", ERROR, 0.5, 60.0),
+    "server.set_aside": ServerSetAside("d", "ldap://s", ERROR, 5.0),
+    "operation.ended": OperationEnded("d", "ldap://s", "look_up", "ok", 0.01),
+}
+
+
+def lines_of(
+    level: str, *events: Event, usernames: bool = True, environment: dict[str, str] | None = None
+) -> list[str]:
+    stream = io.StringIO()
+    observe = log_observer(make_logger(level, "auto", stream, environment or {}), usernames=usernames)
+    for event in events:
+        observe(event)
+    return stream.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(("name", "event"), EVENTS.items())
+def test_each_event_is_one_json_line_with_its_name(name: str, event: Event) -> None:
+    """A program reads the log: one object a line, dotted names."""
+    (line,) = lines_of("debug", event)
+    assert json.loads(line)["event"] == name
+
+
+def test_info_leaves_out_challenges_and_operations() -> None:
+    """The first call of each .NET request is no news."""
+    names = [json.loads(line)["event"] for line in lines_of("info", *EVENTS.values())]
+    assert names == [name for name in EVENTS if name not in ("request.challenged", "operation.ended")]
+
+
+def test_usernames_can_be_kept_out_of_the_log() -> None:
+    """Neither users nor callers are named then."""
+    text = "\n".join(lines_of("debug", *EVENTS.values(), usernames=False))
+    assert "anna" not in text
+    assert '"mailstore"' not in text
+    assert "anna" in "\n".join(lines_of("debug", *EVENTS.values()))
+
+
+def test_nobody_can_forge_a_line() -> None:
+    """Line breaks in what was typed stay inside of their line."""
+    event = UserAuthenticated("/m", "anna\n<0>forged \x1b[31m", Rejected(Rejection.UNKNOWN_USER), 0.1)
+    for form in ("json", "text"):
+        stream = io.StringIO()
+        log_observer(make_logger("info", form, stream, {}), usernames=True)(event)
+        assert len(stream.getvalue().splitlines()) == 1
+        assert "\x1b[31m" not in stream.getvalue()
+
+
+def test_journal_gets_priorities() -> None:
+    """Systemd's journal takes the level from the beginning of the line."""
+    found = lines_of(
+        "info", EVENTS["request.answered"], EVENTS["refresh.failed"], environment={"JOURNAL_STREAM": "1:2"}
+    )
+    assert [line[:3] for line in found] == ["<6>", "<4>"]
+
+
+def test_what_libraries_log_goes_the_same_way() -> None:
+    """Asyncio's and aiohttp's warnings are lines like others; root's handlers are put back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    stream = io.StringIO()
+    try:
+        route_library_logs(make_logger("info", "json", stream, {}), "info")
+        logging.getLogger("aiohttp.server").warning("odd %s", "thing")
+    finally:
+        root.handlers, root.level = handlers, level
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["library"], line["message"]) == ("library.logged", "aiohttp.server", "odd thing")
+
+
+def test_metrics_count_events_and_name_no_user() -> None:
+    """Closed label sets, base units, no challenge counted."""
+    registry = CollectorRegistry()
+    observe = metrics_observer(registry)
+    for event in EVENTS.values():
+        observe(event)
+    body, content_type = render_metrics(registry)
+    text = body.decode()
+    assert "text/plain" in content_type
+    assert 'mailstore_bridge_requests_total{command="list",endpoint="/m",status="200"} 1.0' in text
+    assert 'status="401"' not in text
+    assert 'mailstore_bridge_logins_total{directory="d",outcome="accepted"} 1.0' in text
+    assert 'mailstore_bridge_logins_total{directory="d",outcome="wrong_password"} 1.0' in text
+    assert 'mailstore_bridge_refreshes_total{directory="d",outcome="directory_unavailable"} 1.0' in text
+    assert 'mailstore_bridge_snapshot_skipped{directory="d",reason="no_user_name"} 1.0' in text
+    assert "anna" not in text
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_notifier_tells_systemd(tmp_path: Path, abstract: bool) -> None:
+    """States arrive at the socket that the environment names, be it abstract or not."""
+    address = f"@mailstore-bridge-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(address.replace("@", "\0", 1) if abstract else address)
+        notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "30000000"})
+        notifier.send("READY=1", "STATUS=fine")
+        assert server.recv(100) == b"READY=1\nSTATUS=fine"
+        assert notifier.watchdog_s == 30
+
+
+def test_notifier_is_silent_where_nobody_listens(tmp_path: Path) -> None:
+    """Outside of systemd, or with its socket gone, the service runs on."""
+    Notifier({}).send("READY=1")
+    Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).send("READY=1")
+    assert Notifier({}).watchdog_s is None
+
+
+def test_server_certificate_is_renewed_when_its_files_change(
+    tmp_path: Path, make_certificate: Callable[..., tuple[Path, Path]]
+) -> None:
+    """New files are taken; broken ones are told once, and the old certificate stays."""
+    files = (tmp_path / "cert.pem", tmp_path / "key.pem")
+    for source, target in zip(make_certificate(), files, strict=True):
+        shutil.copy(source, target)
+    certificate = ServerCertificate(str(files[0]), str(files[1]), "1.2")
+    assert not certificate.renew_if_changed()
+    for source, target in zip(make_certificate(), files, strict=True):
+        target.unlink()
+        shutil.copy(source, target)
+    assert certificate.renew_if_changed()
+    files[0].write_text("broken")
+    with pytest.raises(ssl.SSLError):
+        certificate.renew_if_changed()
+    assert not certificate.renew_if_changed()
+
+
+def test_systemd_takes_the_unit_and_finds_it_well_locked(tmp_path: Path) -> None:
+    """`systemd-analyze` has nothing to say against the unit, and its exposure is at most 1.5."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    unit = (Path(__file__).parents[2] / "systemd" / "mailstore-bridge.service").read_text()
+    copy = tmp_path / "mailstore-bridge.service"
+    copy.write_text(unit.replace("/opt/mailstore-bridge/bin/mailstore-bridge", "/bin/true"))
+    checked = subprocess.run([analyze, "verify", str(copy)], capture_output=True, text=True, check=False)
+    assert "mailstore-bridge.service" not in checked.stderr
+    found = subprocess.run(
+        [analyze, "security", "--offline=yes", str(copy)], capture_output=True, text=True, check=False
+    )
+    assert float(found.stdout.split("mailstore-bridge.service:")[1].split()[0]) <= 1.5

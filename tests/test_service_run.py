@@ -1,0 +1,107 @@
+"""The service as a whole: health, metrics, HTTPS, memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.bridges import CALLER, CALLER_PASSWORD, configuration, running_bridge
+from tests.conftest import StartSlapd
+from tests.faulty_server import FaultyServer, small_directory
+from tests.slapd import person, require
+
+
+async def test_admin_listener_tells_health_and_metrics(tmp_path: Path) -> None:
+    """Alive, ready, counted; nothing else is there, and nothing can be changed."""
+    server = FaultyServer(small_directory("anna"))
+    async with server, running_bridge(configuration(server.url, tmp_path)) as client:
+        admin = client.service.admin.addresses[0][1]
+
+        async def get(path: str, *options: str) -> tuple[int, bytes]:
+            client.port = admin
+            return await client.curl(*options, path=path)
+
+        assert await get("/healthz") == (200, b"ok\n")
+        status, body = await get("/readyz")
+        found = json.loads(body)
+        assert (status, found["status"]) == (503, "unavailable")
+        (problem,) = found["endpoints"][0]["problems"]
+        assert set(problem) == {"code", "directory", "message", "remedy", "since"}
+        await client.service.bridge.list_users("/mailstore", compressed=False)
+        status, body = await get("/readyz")
+        assert (status, json.loads(body)) == (
+            200,
+            {"status": "ok", "endpoints": [{"path": "/mailstore", "status": "ok", "problems": []}]},
+        )
+        assert json.loads((await get("/status.json"))[1])["version"]
+        metrics = (await get("/metrics"))[1].decode()
+        assert 'mailstore_bridge_snapshot_users{directory="company"} 1.0' in metrics
+        assert "anna" not in metrics
+        assert (await get("/other"))[0] == 404
+        assert (await get("/readyz", "-X", "DELETE"))[0] == 405
+
+
+async def test_https_is_served_with_the_configured_certificate(
+    tmp_path: Path, authority_file: Path, make_certificate: Callable[..., tuple[Path, Path]]
+) -> None:
+    """Curl checks the certificate, and gets its answer."""
+    certificate, key = make_certificate()
+    async with FaultyServer(small_directory("anna")) as server:
+        file = configuration(server.url, tmp_path)
+        tls = f'server: {{listen: "127.0.0.1:0", tls: {{certificate_file: {certificate}, key_file: {key}}}}}'
+        file.write_text(file.read_text().replace('server: {listen: "127.0.0.1:0"}', tls))
+        async with running_bridge(file) as client:
+            command = [require("curl"), "-sS", "--cacert", str(authority_file), "-u", f"{CALLER}:{CALLER_PASSWORD}"]
+            url = f"https://127.0.0.1:{client.port}/mailstore"
+            done = await _run([*command, "-d", "cmd=list", url])
+            assert json.loads(done)[0]["userName"] == "anna"
+
+
+async def _run(command: list[str]) -> bytes:
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    return (await process.communicate())[0]
+
+
+async def test_service_starts_while_its_directory_is_down(tmp_path: Path) -> None:
+    """A start doesn't wait for the directory; logins and listings are 503 until it is there."""
+    async with FaultyServer(small_directory("anna")) as server:
+        file = configuration(server.url, tmp_path)
+    async with running_bridge(file) as client:
+        status, answer = await client.post("cmd=list")
+        assert (status, answer["error"]) == (503, "directory_unavailable")
+
+
+MEASURE = """
+import asyncio, resource, sys
+from bridge.config.loading import load
+from bridge.run import Service
+async def main():
+    service = Service(load(sys.argv[1], {}), sys.stderr, {})
+    await service.start()
+    listing = await service.bridge.list_users("/mailstore", compressed=False)
+    listing = (await service.bridge.refresh("company"), await service.bridge.list_users("/mailstore", compressed=True))[1]
+    await service.stop()
+    print(listing.user_count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slapd
+@pytest.mark.timeout(300)
+def test_hundred_thousand_people_are_listed_within_200_mib(start_slapd: StartSlapd, tmp_path: Path) -> None:
+    """Two listings one after the other, compressed too, and the process stays small."""
+    count = int(os.environ.get("BRIDGE_TEST_PEOPLE", "100000"))
+    slapd = start_slapd([person(f"u{number:06}") for number in range(count)])
+    file = configuration(slapd.url, tmp_path)
+    done = subprocess.run([sys.executable, "-c", MEASURE, str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    user_count, peak_mib = map(int, done.stdout.split())
+    assert user_count == count
+    assert peak_mib < 200
