@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from io import BytesIO
 from typing import TYPE_CHECKING, overload
 
 import orjson
@@ -45,16 +45,19 @@ class Roster(Sequence[User]):
 
     def __init__(self, rows: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """From ids and JSON objects, which must come in order of their folded user names."""
-        pieces: list[bytes] = []
-        ids: list[bytes] = []
+        json, ids = BytesIO(), BytesIO()
         self._ends, self._id_ends = array("Q", (0,)), array("Q", (0,))
+        json.write(b"[")
         for user_id, piece in rows:
-            pieces.append(piece)
-            ids.append(user_id)
-            self._ends.append(self._ends[-1] + len(piece) + len(_SEPARATOR))
-            self._id_ends.append(self._id_ends[-1] + len(user_id))
-        self.json = b"[" + _SEPARATOR.join(pieces) + b"]"
-        self._ids = b"".join(ids)
+            if len(self):
+                json.write(_SEPARATOR)
+            json.write(piece)
+            ids.write(user_id)
+            self._ends.append(json.tell())
+            self._id_ends.append(ids.tell())
+        json.write(b"]")
+        self.json = json.getvalue()
+        self._ids = ids.getvalue()
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -78,7 +81,8 @@ class Roster(Sequence[User]):
 
     def json_of(self, position: int) -> bytes:
         """The JSON object of the user at `position`, counted from 0."""
-        return self.json[1 + self._ends[position] : self._ends[position + 1]]
+        start = self._ends[position] + len(_SEPARATOR)  # the first one stands behind the bracket, which is as long
+        return self.json[start : self._ends[position + 1]]
 
     def id_of(self, position: int) -> bytes:
         """The id of the user at `position`, in UTF-8."""
@@ -128,26 +132,45 @@ class RosterBuilder:
         the same bytes in whatever order they came.
         """
         rows, self._rows = self._rows, []
-        rows.sort()
-        chosen: list[tuple[bytes, bytes]] = []
+        rows.sort(reverse=True)
         collisions: list[str] = []
-        for name, claims in groupby(rows, key=lambda row: row.partition(b"\0")[0]):
-            claimants: dict[bytes, bytes] = {}
-            for row in claims:
-                user_id, _, piece = row[len(name) + 1 :].rpartition(b"\0")
-                claimants.setdefault(user_id, piece)
-            if len(claimants) > 1:
-                collisions.append(name.decode())
-                holder = previous.find(name.decode()) if previous is not None else None
-                claimants = {key: piece for key, piece in claimants.items() if holder and key == holder.id.encode()}
-            chosen.extend(claimants.items())
-        del rows
-        return Built(Roster(chosen), tuple(collisions), _repeated(user_id for user_id, _ in chosen))
+        roster = Roster(_choose(rows, previous, collisions))
+        return Built(roster, tuple(collisions), _repeated(roster))
 
 
-def _repeated(ids: Iterable[bytes]) -> str | None:
+def _choose(rows: list[bytes], previous: Roster | None, collisions: list[str]) -> Iterator[tuple[bytes, bytes]]:
+    """The id and the JSON of each user, in order; takes the rows from the end, so that none is kept twice."""
+    while rows:
+        row = rows.pop()
+        name = row.partition(b"\0")[0]
+        beginning = name + b"\0"
+        claims = [row]
+        while rows and rows[-1].startswith(beginning):
+            claims.append(rows.pop())
+        if len(claims) == 1:
+            yield _split(row, beginning)
+            continue
+        claimants: dict[bytes, bytes] = {}
+        for claim in claims:
+            user_id, piece = _split(claim, beginning)
+            claimants.setdefault(user_id, piece)
+        if len(claimants) > 1:
+            collisions.append(name.decode())
+            holder = previous.find(name.decode()) if previous is not None else None
+            claimants = {key: piece for key, piece in claimants.items() if holder and key == holder.id.encode()}
+        yield from claimants.items()
+
+
+def _split(row: bytes, beginning: bytes) -> tuple[bytes, bytes]:
+    user_id, _, piece = row[len(beginning) :].rpartition(b"\0")
+    return user_id, piece
+
+
+def _repeated(roster: Roster) -> str | None:
+    """An id that stands there twice, or None."""
     seen: set[bytes] = set()
-    for user_id in ids:
+    for position in range(len(roster)):
+        user_id = roster.id_of(position)
         if user_id in seen:
             return user_id.decode()
         seen.add(user_id)
