@@ -108,7 +108,7 @@ class Slapd:
         if self.certificate is not None:
             urls.append(f"ldaps://127.0.0.1:{self.tls_port}")
         log = (self.folder / "log").open("ab")
-        command = [require("slapd"), "-d", "0", "-f", "slapd.conf", "-h", " ".join(urls)]
+        command = [require("slapd"), "-d", "stats", "-f", "slapd.conf", "-h", " ".join(urls)]
         self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
         log.close()
         deadline = time.monotonic() + 20

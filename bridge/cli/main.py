@@ -10,7 +10,7 @@ import getpass
 import json
 import os
 import sys
-import time
+import traceback
 from typing import TYPE_CHECKING
 
 import argon2
@@ -158,7 +158,6 @@ def schema_command() -> None:
 
 def main() -> None:
     """Runs the command that was typed, and ends the process with its exit code."""
-    started_s = time.monotonic()
     try:
         commands(standalone_mode=False)
     except click.exceptions.Abort:
@@ -173,12 +172,13 @@ def main() -> None:
         click.secho(error.message, fg="red", err=True)
         sys.exit(UNAVAILABLE)
     except OSError as error:
-        click.secho(f"{error.strerror or error}", fg="red", err=True)
-        sys.exit(BUG)
+        message = f"{error.strerror or error}; check the addresses in server.listen and admin.listen"
+        click.secho(message, fg="red", err=True)
+        sys.exit(CONFIGURATION)
     except BridgeError as error:
         click.secho(error.message, fg="red", err=True)
         sys.exit(BUG)
-    except Exception as error:  # noqa: BLE001 - the last place where a bug can be told from a traceback
-        after_s = time.monotonic() - started_s
-        click.secho(f"A bug: {type(error).__name__} after {after_s:.1f} s. Please report it.", fg="red", err=True)
+    except Exception as error:  # noqa: BLE001 - the last place where a bug can be told apart from a refusal
+        click.echo("".join(traceback.format_exception(error)), err=True)
+        click.secho(f"A bug in mailstore-bridge {__version__}; please report the lines above.", fg="red", err=True)
         sys.exit(BUG)
