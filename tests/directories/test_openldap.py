@@ -359,6 +359,17 @@ async def log_everybody_in(client: Client, passwords: list[str]) -> None:
         await asyncio.gather(*(try_both(number) for number in range(len(passwords))))
 
 
+async def test_content_type_is_the_configured_one(start_slapd: StartSlapd, tmp_path: Path) -> None:
+    """Some callers want `text/json`, which the protocol's own examples use."""
+    file = configuration(start_slapd().url, tmp_path)
+    file.write_text(
+        file.read_text().replace('listen: "127.0.0.1:0"}', 'listen: "127.0.0.1:0", answer_content_type: text/json}', 1)
+    )
+    async with running_bridge(file) as client:
+        _, answer = await client.curl("-u", f"{CALLER}:{CALLER_PASSWORD}", "-i", "-d", "cmd=list")
+    assert b"Content-Type: text/json; charset=utf-8" in answer
+
+
 async def test_answers_are_the_same_bytes_each_time(start_slapd: StartSlapd, tmp_path: Path) -> None:
     """The same directory gives the same bytes, whatever the cache does meanwhile."""
     slapd = start_slapd()
