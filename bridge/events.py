@@ -66,6 +66,15 @@ class RefreshFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ListingProgressed:
+    """A page of a listing has come; the listing may still fail."""
+
+    directory: str
+    page_count: int
+    entry_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class OperationEnded:
     """One LDAP operation ended. `outcome` is `ok`, `unavailable` or `refused`."""
 
@@ -87,6 +96,14 @@ class ServerSetAside:
     pause_s: float
 
 
-Event = RequestAnswered | UserAuthenticated | Refreshed | RefreshFailed | OperationEnded | ServerSetAside
+Event = (
+    RequestAnswered
+    | UserAuthenticated
+    | Refreshed
+    | RefreshFailed
+    | ListingProgressed
+    | OperationEnded
+    | ServerSetAside
+)
 
 Observer = Callable[[Event], None]

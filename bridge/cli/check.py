@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bridge.errors import BridgeError
@@ -143,6 +144,6 @@ def show_checks(checks: list[Check], *, as_json: bool) -> bool:
     for check in checks:
         color = _COLORS[check.result]
         text = f"{check.message}\n{check.remedy}" if check.remedy else check.message
-        table.add_row(check.name, check.directory, check.server, f"[{color}]{check.result}[/]", text)
+        table.add_row(check.name, check.directory, check.server, f"[{color}]{check.result}[/]", escape(text))
     Console().print(table)
     return failed

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 import orjson
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bridge.events import Refreshed
+from bridge.events import ListingProgressed
 from bridge.run import make_bridge
 
 if TYPE_CHECKING:
@@ -20,18 +22,23 @@ if TYPE_CHECKING:
     from bridge.events import Event
     from bridge.protocol import Listing
 
+_TABLE_MAX_COUNT = 1000
+
 
 async def list_endpoint(loaded: Loaded, endpoint: str) -> Listing:
     """A fresh listing, with its progress on standard error where that is a terminal."""
     console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("Listing …")
+        tasks = {
+            section.name: progress.add_task(f"{section.name}: connecting", total=None)
+            for section in loaded.configuration.directories
+        }
 
         def observe(event: Event) -> None:
-            if isinstance(event, Refreshed):
-                report = event.report
-                progress.update(task, description=f"{report.directory}: {report.user_count} users")
+            if isinstance(event, ListingProgressed):
+                text = f"{event.directory}: {event.entry_count:,} entries in {event.page_count} pages"
+                progress.update(tasks[event.directory], description=text)
 
         bridge = make_bridge(loaded, observe)
         try:
@@ -53,8 +60,21 @@ def show_listing(listing: Listing, form: str) -> None:
             addresses = " ".join(user.get("emailAddresses", ()))
             writer.writerow((user["userName"], user.get("fullName", ""), addresses, user["distinguishedName"]))
         return
-    table = Table("User name", "Full name", "E-mail addresses")
-    for user in users:
-        table.add_row(user["userName"], user.get("fullName", ""), "\n".join(user.get("emailAddresses", ())))
-    Console().print(table)
+    rows = [(user["userName"], user.get("fullName", ""), user.get("emailAddresses", ())) for user in users]
+    if len(rows) > _TABLE_MAX_COUNT:
+        _show_long(rows)
+    else:
+        table = Table("User name", "Full name", "E-mail addresses")
+        for name, full_name, addresses in rows:
+            table.add_row(escape(name), escape(full_name), escape("\n".join(addresses)))
+        Console().print(table)
     click.echo(f"{listing.user_count} users")
+
+
+def _show_long(rows: list[tuple[str, str, list[str]]]) -> None:
+    """A table without frames: rich would take minutes for a hundred thousand rows."""
+    name_width = max(cell_len(name) for name, _, _ in rows)
+    full_width = max(cell_len(full_name) for _, full_name, _ in rows)
+    for name, full_name, addresses in rows:
+        line = f"{set_cell_size(name, name_width)}  {set_cell_size(full_name, full_width)}  {', '.join(addresses)}"
+        sys.stdout.write(line + "\n")

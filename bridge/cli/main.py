@@ -82,7 +82,10 @@ def serve_command(config_path: str) -> None:
 @click.option("--users", default=300, show_default=True, type=click.IntRange(1, 1_000_000), help="Sample people.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Of the bridge; 0: any.")
 def demo_command(users: int, port: int) -> None:
-    """Start a sample directory with a bridge in front of it, and print what to try."""
+    """Start a sample directory and a bridge.
+
+    Prints what to try; Ctrl-C ends both.
+    """
     run_demo(users, port)
 
 
@@ -91,7 +94,7 @@ def demo_command(users: int, port: int) -> None:
 @click.option("--offline", is_flag=True, help="Only the configuration and its files.")
 @click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
 def check_command(config_path: str, offline: bool, as_json: bool) -> None:
-    """Check the configuration and everything that it names."""
+    """Check the configuration and what it names."""
     loaded = load(config_path, os.environ)
     found = asyncio.run(check_directories(loaded, offline=offline))
     sys.exit(FINDINGS if show_checks(found, as_json=as_json) else 0)
@@ -102,7 +105,10 @@ def check_command(config_path: str, offline: bool, as_json: bool) -> None:
 @_endpoint_option
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 def list_command(config_path: str, endpoint: str | None, form: str) -> None:
-    """Print what MailStore would get, fresh from the directories."""
+    """Print what MailStore would get.
+
+    Fresh from the directories, with progress on a terminal.
+    """
     loaded = _load(config_path)
     show_listing(asyncio.run(list_endpoint(loaded, _endpoint(loaded, endpoint))), form)
 
@@ -112,7 +118,10 @@ def list_command(config_path: str, endpoint: str | None, form: str) -> None:
 @_endpoint_option
 @click.argument("user")
 def auth_command(config_path: str, endpoint: str | None, user: str) -> None:
-    """Check the password of USER, read from the terminal or the first line of standard input."""
+    """Check the password of USER.
+
+    It is asked for on the terminal, or is the first line of standard input.
+    """
     loaded = _load(config_path)
     path = _endpoint(loaded, endpoint)
     if sys.stdin.isatty():
@@ -137,7 +146,10 @@ def auth_command(config_path: str, endpoint: str | None, user: str) -> None:
 
 @commands.command("hash-password")
 def hash_password_command() -> None:
-    """Make the argon2id hash of a caller's password, read from the terminal or standard input."""
+    """Make the argon2id hash of a password.
+
+    It is for `callers`; the password is asked for on the terminal, or is the first line of standard input.
+    """
     if sys.stdin.isatty():
         password = getpass.getpass("Password: ")
         if password != getpass.getpass("Once more: "):
@@ -152,7 +164,7 @@ def hash_password_command() -> None:
 
 @commands.command("schema")
 def schema_command() -> None:
-    """Print the JSON schema of the configuration, for editors."""
+    """Print the JSON schema of the configuration."""
     click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
 

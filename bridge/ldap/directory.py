@@ -87,7 +87,7 @@ class LdapDirectory:
             try:
                 with self._observed("listing", server):
                     root = await read_root_dse(connection)
-                    yield Listing(connection, searches, self._settings, root)
+                    yield Listing(connection, searches, self._settings, root, self._observe)
             except DirectoryUnavailable as error:
                 self._servers.set_aside(server, error)
                 raise

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bridge.errors import SearchIncomplete
+from bridge.events import ListingProgressed
 from bridge.ldap import messages
 from bridge.ldap.ranges import complete_ranges
 from bridge.ldap.results import SUCCESS, search_error
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from bridge.directory import Entry, RootDSE, SearchRequest
+    from bridge.events import Observer
     from bridge.ldap.connection import Connection, Exchange
     from bridge.ldap.messages import Response
     from bridge.ldap.settings import LdapSettings
@@ -37,11 +39,17 @@ class Listing:
     """The entries of several searches on one connection; an `EntryStream`."""
 
     def __init__(
-        self, connection: Connection, searches: Sequence[SearchRequest], settings: LdapSettings, root: RootDSE | None
+        self,
+        connection: Connection,
+        searches: Sequence[SearchRequest],
+        settings: LdapSettings,
+        root: RootDSE | None,
+        observe: Observer,
     ) -> None:
         self._connection = connection
         self._searches = searches
         self._settings = settings
+        self._observe = observe
         self._asks_for_pages = root is None or messages.PAGED_RESULTS in root.supported_controls
         self.server = connection.peer.server
         self.page_count = 0
@@ -112,6 +120,7 @@ class Listing:
     def _count(self, search: SearchRequest, exchange: Exchange) -> None:
         self.page_count += 1
         self.entry_count += len(exchange.entries)
+        self._observe(ListingProgressed(self._settings.directory, self.page_count, self.entry_count))
         limits = self._settings.limits
         if self.page_count > limits.page_count or self.entry_count > limits.entry_count:
             raise self._incomplete(

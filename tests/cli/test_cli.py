@@ -16,7 +16,7 @@ import pytest
 
 from tests.bridges import configuration
 from tests.conftest import StartSlapd
-from tests.slapd import require
+from tests.slapd import person, require
 
 pytestmark = pytest.mark.slapd
 
@@ -34,6 +34,20 @@ def test_list_prints_table_json_and_csv(start_slapd: StartSlapd, tmp_path: Path)
     assert listed.returncode == 0
     assert "3 users" in run("list", "--config", file).stdout
     assert run("list", "--config", file, "--format", "csv").stdout.splitlines()[1].startswith("anna,Name of anna,")
+
+
+def test_list_shows_a_large_directory_as_plain_columns_and_may_be_cut_short(
+    start_slapd: StartSlapd, tmp_path: Path
+) -> None:
+    """A thousand users and more come without frames; a reader who leaves early is no error."""
+    slapd = start_slapd([person(f"u{number:04}", cn=[f"[bold]{number}"]) for number in range(1200)])
+    file = str(configuration(slapd.url, tmp_path))
+    lines = run("list", "--config", file).stdout.splitlines()
+    assert lines[0] == "u0000  [bold]0     u0000@example.com"
+    assert lines[-1] == "1200 users"
+    command = f"{sys.executable} -m bridge list --config {file} --format csv | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.stdout[:8], done.stderr) == ("userName", "")
 
 
 @pytest.mark.parametrize(
