@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge.demo import wire
+from bridge.demo.server import Session
 from tests.bridges import CALLER, CALLER_PASSWORD, configuration, running_bridge
 from tests.conftest import StartSlapd
 from tests.faulty_server import FaultyServer, small_directory
@@ -106,3 +108,24 @@ def test_hundred_thousand_people_are_listed_within_200_mib(start_slapd: StartSla
     user_count, peak_mib = map(int, done.stdout.split())
     assert user_count == count
     assert peak_mib < 200
+
+
+async def test_server_that_drops_the_connection_in_the_middle_gives_no_shorter_list(tmp_path: Path) -> None:
+    """503 with a sentence, however often it is tried; then the server is well, and everybody is there."""
+    uids = [f"u{number:02}" for number in range(25)]
+    pages = 0
+
+    async def on_search(session: Session, _message: wire.Message, _request: wire.SearchRequest) -> bool:
+        nonlocal pages
+        pages += 1
+        if pages % 3 == 0 and pages <= 6:
+            session._writer.close()
+            return True
+        return False
+
+    async with FaultyServer(small_directory(*uids), on_search=on_search) as server:
+        async with running_bridge(configuration(server.url, tmp_path, directory="page_size: 10")) as client:
+            status, answer = await client.post("cmd=list")
+            assert (status, answer["error"]) == (503, "directory_unavailable")
+            assert "closed the connection" in answer["message"]
+            assert len(await client.list_users()) == 25
