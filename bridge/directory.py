@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -38,8 +38,7 @@ class SearchRequest:
     """0 asks for no limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):  # made for each user of each listing, in half the time of a frozen dataclass
     """An entry as the server sent it.
 
     The keys of `attributes` are attribute descriptions in lower case, options included (`cn;lang-de`); the values

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _SEPARATOR = b","
+_PORTION_COUNT = 500
 
 
 def fold_user_name(user_name: str) -> str:
@@ -43,18 +44,17 @@ class Roster(Sequence[User]):
 
     __slots__ = ("_ends", "_id_ends", "_ids", "json")
 
-    def __init__(self, rows: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """From ids and JSON objects, which must come in order of their folded user names."""
+    def __init__(self, portions: Iterable[tuple[Sequence[bytes], Sequence[bytes]]] = ()) -> None:
+        """From portions of ids and as many JSON objects, all in order of their folded user names."""
         json, ids = BytesIO(), BytesIO()
         self._ends, self._id_ends = array("Q", (0,)), array("Q", (0,))
         json.write(b"[")
-        for user_id, piece in rows:
-            if len(self):
-                json.write(_SEPARATOR)
-            json.write(piece)
-            ids.write(user_id)
-            self._ends.append(json.tell())
-            self._id_ends.append(ids.tell())
+        for user_ids, pieces in portions:
+            if pieces:
+                json.write(_SEPARATOR.join((b"", *pieces) if len(self) else pieces))
+                ids.write(b"".join(user_ids))
+                _add_ends(self._ends, pieces, len(_SEPARATOR))
+                _add_ends(self._id_ends, user_ids, 0)
         json.write(b"]")
         self.json = json.getvalue()
         self._ids = ids.getvalue()
@@ -115,15 +115,23 @@ class Built:
 
 
 class RosterBuilder:
-    """Collects users in any order, one small row of bytes for each."""
+    """Collects users in any order, one small row of bytes for each: folded user name, id and JSON object."""
 
     def __init__(self) -> None:
-        self._rows: list[bytes] = []
+        self._runs: list[list[bytes]] = []
 
-    def add(self, user: User) -> None:
-        """Takes one user; the same entry may come more than once, through bases that overlap."""
-        name = fold_user_name(user.user_name).encode()
-        self._rows.append(b"\0".join((name, user.id.encode(), render_user(user))))
+    def add(self, users: Iterable[User]) -> None:
+        """Takes some users; the same entry may come more than once, through bases that overlap.
+
+        They are sorted here and now, so that little is left to do once the last ones have come.
+        """
+        run = [
+            b"\0".join((fold_user_name(user.user_name).encode(), user.id.encode(), render_user(user))) for user in users
+        ]
+        run.sort()
+        self._runs.append(run)
+        while len(self._runs) > 1 and len(self._runs[-2]) <= len(self._runs[-1]):
+            self._merge_last()
 
     def build(self, previous: Roster | None = None) -> Built:
         """The roster of all that was added, which is used up by this.
@@ -131,47 +139,83 @@ class RosterBuilder:
         A name that several entries claim belongs to the one that held it in `previous`, or to none. The same users give
         the same bytes in whatever order they came.
         """
-        rows, self._rows = self._rows, []
-        rows.sort(reverse=True)
-        collisions: list[str] = []
-        roster = Roster(_choose(rows, previous, collisions))
-        return Built(roster, tuple(collisions), _repeated(roster))
+        while len(self._runs) > 1:
+            self._merge_last()
+        rows = self._runs.pop() if self._runs else []
+        rows.reverse()
+        choice = _Choice(previous)
+        roster = Roster(map(choice.of, _take_portions(rows)))
+        return Built(roster, tuple(choice.collisions), choice.repeated_id)
+
+    def _merge_last(self) -> None:
+        """The last two runs become one, in linear time: sorting begins with the runs that are there."""
+        last = self._runs.pop()
+        self._runs[-1] += last
+        self._runs[-1].sort()
 
 
-def _choose(rows: list[bytes], previous: Roster | None, collisions: list[str]) -> Iterator[tuple[bytes, bytes]]:
-    """The id and the JSON of each user, in order; takes the rows from the end, so that none is kept twice."""
+def _take_portions(rows: list[bytes]) -> Iterator[list[bytes]]:
+    """Portions of the rows from the end on, which are gone then; rows of one name stay together."""
     while rows:
-        row = rows.pop()
-        name = row.partition(b"\0")[0]
-        beginning = name + b"\0"
-        claims = [row]
+        portion = rows[: -_PORTION_COUNT - 1 : -1]
+        del rows[-_PORTION_COUNT:]
+        beginning = _name_of(portion[-1]) + b"\0"
         while rows and rows[-1].startswith(beginning):
-            claims.append(rows.pop())
-        if len(claims) == 1:
-            yield _split(row, beginning)
-            continue
-        claimants: dict[bytes, bytes] = {}
-        for claim in claims:
-            user_id, piece = _split(claim, beginning)
-            claimants.setdefault(user_id, piece)
-        if len(claimants) > 1:
-            collisions.append(name.decode())
-            holder = previous.find(name.decode()) if previous is not None else None
-            claimants = {key: piece for key, piece in claimants.items() if holder and key == holder.id.encode()}
-        yield from claimants.items()
+            portion.append(rows.pop())
+        yield portion
 
 
-def _split(row: bytes, beginning: bytes) -> tuple[bytes, bytes]:
-    user_id, _, piece = row[len(beginning) :].rpartition(b"\0")
-    return user_id, piece
+def _name_of(row: bytes) -> bytes:
+    return row.partition(b"\0")[0]
 
 
-def _repeated(roster: Roster) -> str | None:
-    """An id that stands there twice, or None."""
-    seen: set[bytes] = set()
-    for position in range(len(roster)):
-        user_id = roster.id_of(position)
-        if user_id in seen:
-            return user_id.decode()
-        seen.add(user_id)
-    return None
+class _Choice:
+    """Who of those that claim a name gets it, and what else is found on the way."""
+
+    def __init__(self, previous: Roster | None) -> None:
+        self._previous = previous
+        self._seen: set[bytes] = set()
+        self.collisions: list[str] = []
+        self.repeated_id: str | None = None
+
+    def of(self, rows: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """The ids and the JSON objects of the users that the rows make."""
+        fields = [row.split(b"\0") for row in rows]
+        names = [row[0] for row in fields]
+        ids = [row[1] if len(row) == 3 else b"\0".join(row[1:-1]) for row in fields]  # noqa: PLR2004 - a DN may hold NUL
+        pieces = [row[-1] for row in fields]
+        if len(set(names)) < len(names):
+            ids, pieces = self._settle(names, ids, pieces)
+        self._check_ids(ids)
+        return ids, pieces
+
+    def _settle(self, names: list[bytes], ids: list[bytes], pieces: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+        claims: dict[bytes, dict[bytes, bytes]] = {}
+        for name, user_id, piece in zip(names, ids, pieces, strict=True):
+            claims.setdefault(name, {}).setdefault(user_id, piece)
+        chosen: list[tuple[bytes, bytes]] = []
+        for name, claimants in claims.items():
+            if len(claimants) == 1:
+                chosen += claimants.items()
+                continue
+            self.collisions.append(name.decode())
+            holder = self._previous.find(name.decode()) if self._previous is not None else None
+            if holder is not None and holder.id.encode() in claimants:
+                chosen.append((holder.id.encode(), claimants[holder.id.encode()]))
+        return [user_id for user_id, _ in chosen], [piece for _, piece in chosen]
+
+    def _check_ids(self, ids: list[bytes]) -> None:
+        """Remembers an id that stands in two places."""
+        fresh = set(ids)
+        if self.repeated_id is None and (len(fresh) < len(ids) or not fresh.isdisjoint(self._seen)):
+            repeated = next(user_id for user_id in ids if user_id in self._seen or ids.count(user_id) > 1)
+            self.repeated_id = repeated.decode()
+        self._seen |= fresh
+
+
+def _add_ends(ends: array[int], pieces: Iterable[bytes], between: int) -> None:
+    """Adds where each piece ends."""
+    position = ends[-1]
+    for piece in pieces:
+        position += len(piece) + between
+        ends.append(position)

@@ -24,10 +24,11 @@ from bridge.model import Report, Skipped
 from bridge.roster import Roster, RosterBuilder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from bridge.directory import Entry, EntryStream
     from bridge.events import Observer
+    from bridge.model import User
     from bridge.source import DirectorySource
 
 _EXAMPLES_MAX_COUNT = 3
@@ -106,8 +107,7 @@ async def _list_once(source: DirectorySource, previous: Snapshot | None, clock: 
     builder, tally = RosterBuilder(), _Tally()
     async with source.directory.list_entries(searches) as stream:
         async for entries in stream:
-            for entry in entries:
-                _take(entry, source, builder, tally)
+            builder.add(_map_users(entries, source, tally))
             await asyncio.sleep(0)  # logins must not wait for a listing
     built = await asyncio.to_thread(builder.build, previous.roster if previous else None)
     if built.repeated_id is not None:
@@ -134,26 +134,32 @@ async def _list_once(source: DirectorySource, previous: Snapshot | None, clock: 
     return Snapshot(source.name, built.roster, finished_s, report)
 
 
-def _take(entry: Entry, source: DirectorySource, builder: RosterBuilder, tally: _Tally) -> None:
-    attribute_map = source.attribute_map
-    rejection = None if source.list_disabled else attribute_map.account_rejection(entry)
-    if rejection is not None:
-        tally.add(rejection.value, entry.dn)
-        return
-    try:
-        mapped = attribute_map.map_entry(entry)
-    except EntryUnusable as error:
-        if error.reason == "id_missing":
-            raise SearchInvalid(
-                f"{entry.dn!r} can't be told apart from others: {error.detail}",
-                directory=source.name,
-                remedy="Let the service account read the id attribute, or set attributes.id to one that it can read.",
-            ) from error
-        tally.add(error.reason, entry.dn)
-        return
-    for remark in mapped.remarks:
-        tally.add(remark, entry.dn)
-    builder.add(mapped.user)
+def _map_users(entries: Sequence[Entry], source: DirectorySource, tally: _Tally) -> Iterator[User]:
+    """The users that the entries make; who makes none is counted."""
+    attribute_map, list_disabled = source.attribute_map, source.list_disabled
+    for entry in entries:
+        rejection = None if list_disabled else attribute_map.account_rejection(entry)
+        if rejection is not None:
+            tally.add(rejection.value, entry.dn)
+            continue
+        try:
+            user, remarks = attribute_map.map_entry(entry)
+        except EntryUnusable as error:
+            _check_id(error, entry, source)
+            tally.add(error.reason, entry.dn)
+            continue
+        for remark in remarks:
+            tally.add(remark, entry.dn)
+        yield user
+
+
+def _check_id(error: EntryUnusable, entry: Entry, source: DirectorySource) -> None:
+    if error.reason == "id_missing":
+        raise SearchInvalid(
+            f"{entry.dn!r} can't be told apart from others: {error.detail}",
+            directory=source.name,
+            remedy="Let the service account read the id attribute, or set attributes.id to one that it can read.",
+        ) from error
 
 
 def _refuse_if_short(source: DirectorySource, user_count: int, stream: EntryStream) -> None:

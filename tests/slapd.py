@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -70,13 +71,15 @@ SKELETON: list[Entry] = [
 
 @dataclass
 class Slapd:
-    """`limits` are what the reader may take; `extra` are lines for the database."""
+    """`limits` are what the reader may take; `extra` are lines for the database, `size_limit_bytes` its largest size."""
 
     folder: Path
     entries: Iterable[Entry]
     limits: str = "size=unlimited size.pr=unlimited size.prtotal=unlimited"
     extra: str = ""
     overlays: str = ""
+    log_level: str = "stats"
+    size_limit_bytes: int = 1 << 30
     certificate: tuple[Path, Path] | None = None
     port: int = field(default_factory=free_port)
     tls_port: int = field(default_factory=free_port)
@@ -87,7 +90,9 @@ class Slapd:
         for name in ("db", "run"):
             (self.folder / name).mkdir(parents=True)
         (self.folder / "slapd.conf").write_text(self._configuration())
-        (self.folder / "data.ldif").write_text(to_ldif([*SKELETON, *self.entries]))
+        with (self.folder / "data.ldif").open("w") as ldif:
+            for entry in chain(SKELETON, self.entries):
+                ldif.write(to_ldif([entry]))
         self._run("slapadd", "-q", "-f", "slapd.conf", "-l", "data.ldif")
         self.start()
         return self
@@ -108,7 +113,7 @@ class Slapd:
         if self.certificate is not None:
             urls.append(f"ldaps://127.0.0.1:{self.tls_port}")
         log = (self.folder / "log").open("ab")
-        command = [require("slapd"), "-d", "stats", "-f", "slapd.conf", "-h", " ".join(urls)]
+        command = [require("slapd"), "-d", self.log_level, "-f", "slapd.conf", "-h", " ".join(urls)]
         self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
         log.close()
         deadline = time.monotonic() + 20
@@ -156,7 +161,7 @@ suffix "{BASE}"
 rootdn "cn=admin,{BASE}"
 rootpw admin
 directory {self.folder}/db
-maxsize 1073741824
+maxsize {self.size_limit_bytes}
 dbnosync
 index objectClass,uid,mail,entryUUID eq
 limits dn.exact="{READER}" {self.limits}

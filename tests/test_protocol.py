@@ -208,7 +208,7 @@ def test_render_error_names_directory_server_cause_and_remedy_on_one_line() -> N
 def roster(*names: str, prefix: str = "") -> Roster:
     builder = RosterBuilder()
     for name in names:
-        builder.add(User(f"{prefix}{name}-id", name, f"uid={name},{prefix}"))
+        builder.add([User(f"{prefix}{name}-id", name, f"uid={name},{prefix}")])
     return builder.build().roster
 
 

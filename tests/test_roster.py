@@ -22,8 +22,8 @@ unique_users = st.lists(users, max_size=12, unique_by=lambda user: fold_user_nam
 
 def build(found: list[User], previous: Roster | None = None) -> Built:
     builder = RosterBuilder()
-    for user in found:
-        builder.add(user)
+    for start in range(0, len(found), 3):
+        builder.add(found[start : start + 3])
     return builder.build(previous)
 
 

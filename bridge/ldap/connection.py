@@ -76,7 +76,9 @@ class Connection(asyncio.BufferedProtocol):
         self._last_id = 0
         self._transport: asyncio.Transport | None = None
         self._failure: DirectoryUnavailable | None = None
-        self._entry_reader = EntryReader()
+        self._entry_reader = EntryReader(limits.message_bytes)
+        self._streaming: Exchange | None = None
+        """The search whose entry came last: more of them will follow."""
 
     # What is asked
 
@@ -123,6 +125,11 @@ class Connection(asyncio.BufferedProtocol):
                 break
             await asyncio.sleep(0)
         return self.is_usable and not self._has_unread_input()
+
+    @property
+    def has_ranges(self) -> bool:
+        """Whether an attribute of any entry came in pieces (`member;range=0-1499`)."""
+        return self._entry_reader.has_ranges
 
     def begin_handshake(self) -> asyncio.Transport:
         """The transport over which TLS is begun now.
@@ -196,6 +203,10 @@ class Connection(asyncio.BufferedProtocol):
             self._incomplete.clear()
         position, end = 0, len(data)
         while position < end and self._failure is None:
+            if self._streaming is not None:
+                position = self._read_run(self._streaming, data, position)
+                if position == end:
+                    return
             size = message_size(data, position)
             if size is not None and size > self._limits.message_bytes:
                 raise BerError(f"a message of {size} bytes is larger than the {self._limits.message_bytes} allowed")
@@ -205,6 +216,18 @@ class Connection(asyncio.BufferedProtocol):
                 return
             self._dispatch(data, position, position + size)
             position += size
+
+    def _read_run(self, exchange: Exchange, data: bytes, position: int) -> int:
+        """Takes the entries that stand one after the other, and returns where they end."""
+        self._streaming = None
+        if exchange.message_id not in self._exchanges:
+            return position
+        entries = exchange.entries
+        room = self._limits.entry_count - len(entries)
+        position = self._entry_reader.read_run(data, position, exchange.message_id, entries, room)
+        if position == len(data):
+            self._streaming = exchange
+        return position
 
     def _dispatch(self, data: bytes, position: int, end: int) -> None:
         """Hands one whole message to the exchange that waits for it."""
@@ -240,6 +263,7 @@ class Connection(asyncio.BufferedProtocol):
             if len(exchange.entries) >= self._limits.entry_count:
                 raise BerError(f"more than {self._limits.entry_count} entries came for one search")
             exchange.entries.append(self._entry_reader.read(data, start, stop))
+            self._streaming = exchange
         else:
             if len(exchange.references) >= self._limits.reference_count:
                 raise BerError(f"more than {self._limits.reference_count} references came for one search")

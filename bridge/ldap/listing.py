@@ -70,8 +70,7 @@ class Listing:
             if page.cookie:
                 # The server works on the next page while this one is being mapped.
                 exchange = self._request_page(search, page.cookie)
-            limits = self._settings.limits
-            yield [await complete_ranges(entry, self._connection, limits) for entry in page.entries]
+            yield await complete_ranges(page.entries, self._connection, self._settings.limits)
             if not page.cookie:
                 return
             cookies.add(page.cookie)

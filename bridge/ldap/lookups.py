@@ -68,8 +68,7 @@ class LookupConnections:
                 server=connection.peer.server,
                 remedy="Configure that server as a directory, or set `referrals: ignore` if nobody in there matters.",
             )
-        limits = self._settings.limits
-        return tuple([await complete_ranges(entry, connection, limits) for entry in exchange.entries])
+        return tuple(await complete_ranges(exchange.entries, connection, self._settings.limits))
 
     async def _connection(self, server: ServerAddress) -> tuple[Connection, bool]:
         """The shared connection, and whether it is new.

@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 _RANGE = re.compile(r"(?P<attribute>.+);range=(?P<first>\d+)-(?P<last>\d+|\*)")
 
 
-async def complete_ranges(entry: Entry, connection: Connection, limits: Limits) -> Entry:
-    """The entry with every value of its attributes; itself where nothing came in ranges.
+async def complete_ranges(entries: list[Entry], connection: Connection, limits: Limits) -> list[Entry]:
+    """The entries with every value of their attributes; themselves where nothing came in ranges.
 
     Raises `SearchIncomplete` where the server doesn't hand out what is missing.
     """
+    if not connection.has_ranges:
+        return entries
+    return [await _complete(entry, connection, limits) for entry in entries]
+
+
+async def _complete(entry: Entry, connection: Connection, limits: Limits) -> Entry:
     found = [(name, match) for name in entry.attributes if (match := _RANGE.fullmatch(name))]
     if not found:
         return entry

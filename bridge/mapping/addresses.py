@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
 # What stands before the colon in Exchange's proxyAddresses: SMTP:, smtp:, X500:, SIP:, EUM:, X400: …
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -23,36 +23,41 @@ class AddressRules:
     require: bool = False
     """Whether somebody without an address makes no user."""
 
-    def choose(self, values: Iterable[str]) -> tuple[tuple[str, ...], int]:
+    def choose(self, values: Sequence[str]) -> tuple[tuple[str, ...], int]:
         """The addresses in their order, and how many values were no address.
 
         What is marked `SMTP:` in capitals comes first; of addresses that differ in case alone the first is kept;
         values of other schemes than SMTP are no addresses of this kind and aren't counted.
         """
+        if not values:
+            return (), 0
         primary: list[str] = []
         others: list[str] = []
         unusable_count = 0
         for value in values:
-            text, is_primary = value.strip(), False
-            scheme = _SCHEME.match(text)
-            if scheme is not None:
-                if scheme[1].lower() != "smtp":
+            text, is_primary = value, False
+            if _ADDRESS.fullmatch(value) is None:  # most are addresses as they stand
+                text = value.strip()
+                scheme = _SCHEME.match(text)
+                if scheme is not None:
+                    if scheme[1].lower() != "smtp":
+                        continue
+                    is_primary = scheme[1] == "SMTP"
+                    text = text[scheme.end() :].strip()
+                if _ADDRESS.fullmatch(text) is None:
+                    unusable_count += bool(text)
                     continue
-                is_primary = scheme[1] == "SMTP"
-                text = text[scheme.end() :].strip()
-            if _ADDRESS.fullmatch(text) is None:
-                unusable_count += bool(text)
-            elif self._is_wanted(text):
+            if not self.domains or self._is_wanted(text):
                 (primary if is_primary else others).append(text.lower() if self.lowercase else text)
-        if len(others) + len(primary) == 1:
-            return tuple(primary or others), unusable_count
+        if len(others) <= 1 and not primary:
+            return tuple(others), unusable_count
         unique: dict[str, str] = {}
         for address in (*primary, *others):
             unique.setdefault(address.lower(), address)
         return tuple(unique.values()), unusable_count
 
     def _is_wanted(self, address: str) -> bool:
-        return not self.domains or fold_domain(address.rpartition("@")[2]) in self.domains
+        return fold_domain(address.rpartition("@")[2]) in self.domains
 
 
 def fold_domain(domain: str) -> str:

@@ -6,13 +6,15 @@ import re
 import uuid
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.errors import EntryUnusable
 from bridge.mapping.addresses import AddressRules
 from bridge.model import Rejection, User
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from bridge.directory import Entry
     from bridge.mapping.items import Item
 
@@ -42,16 +44,18 @@ class AccountState:
 
     def applies(self, entry: Entry) -> bool:
         """Whether the entry is in this state; a value that is no number has no bits."""
-        values = [value.decode("utf-8", "replace") for value in entry.attributes.get(self.attribute.lower(), ())]
+        raw_values = entry.attributes.get(self.attribute.lower())
+        if not raw_values:
+            return False
+        values = [value.decode("utf-8", "replace") for value in raw_values]
         if self.equals is not None:
             return any(value.lower() == self.equals.lower() for value in values)
         if self.bit is not None:
             return any(int(value) & self.bit for value in values if re.fullmatch(r"-?\d+", value, re.ASCII))
-        return bool(values)
+        return True
 
 
-@dataclass(frozen=True, slots=True)
-class Mapped:
+class Mapped(NamedTuple):
     """A user, and what an administrator should know of how it came about."""
 
     user: User
@@ -99,13 +103,16 @@ class AttributeMap:
             found = values[0].decode()
         except UnicodeDecodeError as error:
             raise EntryUnusable("id_missing", f"{self.id_attribute} is no text") from error
-        if not found or _CONTROL.search(found):
+        if not found or (not found.isprintable() and _CONTROL.search(found)):
             raise EntryUnusable("id_missing", f"{self.id_attribute} is empty or holds control characters")
         return found
 
     def account_rejection(self, entry: Entry) -> Rejection | None:
         """Why the account may not be used, or None."""
-        return next((state.rejection for state in self.account_states if state.applies(entry)), None)
+        for state in self.account_states:
+            if state.applies(entry):
+                return state.rejection
+        return None
 
     def map_entry(self, entry: Entry) -> Mapped:
         """The user that the entry makes.
@@ -113,37 +120,52 @@ class AttributeMap:
         Raises `EntryUnusable` where it makes none; its `reason` is one of a few words.
         """
         remarks: list[str] = []
-        texts = _decode(entry, remarks)
+        texts = _Texts(entry.attributes)
         user_name = _first(self.user_name, texts)
         if not user_name:
             raise EntryUnusable("no_user_name", "userName is empty")
-        if user_name != user_name.strip(" ") or _CONTROL.search(user_name):
-            raise EntryUnusable("bad_user_name", "userName begins or ends in a blank, or holds control characters")
-        if not _is_text(entry.dn):
+        if not user_name.isalnum():
+            _check_user_name(user_name, remarks)
+        dn = entry.dn
+        if not (dn.isascii() or _is_text(dn)):
             raise EntryUnusable("bad_dn", "the DN is not UTF-8")
-        if _ARCHIVE_NAME_REPLACES.search(user_name):
-            remarks.append("user_name_replaced_in_archive")
-        addresses, unusable_count = self.addresses.choose(
-            value for item in self.email_addresses for value in item.values(texts)
-        )
+        addresses, unusable_count = self.addresses.choose(_all(self.email_addresses, texts))
         if unusable_count:
             remarks.append("bad_address")
         if self.addresses.require and not addresses:
             raise EntryUnusable("no_address", "there is no e-mail address, and emails.require is set")
         full_name = _first(self.full_name, texts) or None
-        return Mapped(User(self.id_of(entry), user_name, entry.dn, full_name, addresses), tuple(remarks))
-
-
-def _decode(entry: Entry, remarks: list[str]) -> dict[str, list[str]]:
-    """The attribute values that are text; others are left out and remarked."""
-    texts: dict[str, list[str]] = {}
-    for name, values in entry.attributes.items():
-        try:
-            texts[name] = [value.decode() for value in values]
-        except UnicodeDecodeError:
-            texts[name] = [value.decode() for value in values if _is_utf8(value)]
+        if texts.has_undecodable:
             remarks.append("value_not_utf8")
-    return texts
+        return Mapped(User(self.id_of(entry), user_name, dn, full_name, addresses), tuple(remarks))
+
+
+def _check_user_name(user_name: str, remarks: list[str]) -> None:
+    if user_name != user_name.strip(" ") or (not user_name.isprintable() and _CONTROL.search(user_name)):
+        raise EntryUnusable("bad_user_name", "userName begins or ends in a blank, or holds control characters")
+    if _ARCHIVE_NAME_REPLACES.search(user_name):
+        remarks.append("user_name_replaced_in_archive")
+
+
+class _Texts:
+    """The attribute values of an entry that are text, decoded where they are asked for."""
+
+    __slots__ = ("_attributes", "has_undecodable")
+
+    def __init__(self, attributes: Mapping[str, Sequence[bytes]]) -> None:
+        self._attributes = attributes
+        self.has_undecodable = False
+
+    def get(self, description: str, default: Sequence[str] = ()) -> Sequence[str]:
+        """The texts of an attribute; what is no UTF-8 is left out and remembered."""
+        values = self._attributes.get(description)
+        if values is None:
+            return default
+        try:
+            return [values[0].decode()] if len(values) == 1 else list(map(bytes.decode, values))
+        except UnicodeDecodeError:
+            self.has_undecodable = True
+            return [value.decode() for value in values if _is_utf8(value)]
 
 
 def _is_utf8(value: bytes) -> bool:
@@ -156,12 +178,19 @@ def _is_utf8(value: bytes) -> bool:
 
 def _is_text(text: str) -> bool:
     """Whether the text has no surrogates, which stand for bytes that were no UTF-8."""
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _first(items: tuple[Item, ...], texts: dict[str, list[str]]) -> str:
+def _first(items: tuple[Item, ...], texts: _Texts) -> str:
     for item in items:
-        for value in item.values(texts):
-            if value:
-                return value
+        attribute = item.plain_attribute
+        for text in texts.get(attribute) if attribute is not None else item.values(texts):
+            if text:
+                return text
     return ""
+
+
+def _all(items: tuple[Item, ...], texts: _Texts) -> Sequence[str]:
+    if len(items) == 1 and items[0].plain_attribute is not None:
+        return texts.get(items[0].plain_attribute)
+    return [text for item in items for text in item.values(texts)]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from bridge.syntax.attributes import is_attribute_description
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    Values = Mapping[str, Sequence[str]]
-    """Texts by attribute description in lower case."""
+
+class Values(Protocol):
+    """The texts of an entry."""
+
+    def get(self, description: str, default: Sequence[str], /) -> Sequence[str]:
+        """The texts of an attribute, whose description is in lower case."""
 
 
 class MappingError(ValueError):
@@ -60,14 +64,15 @@ class Item:
     """What a line of the mapping takes from an entry: an attribute's values, or texts made of several attributes."""
 
     parts: tuple[str | Placeholder, ...]
+    plain_attribute: str | None = field(init=False, repr=False)
+    """The attribute whose values are taken as they are, in lower case; None for a template."""
 
-    @property
-    def plain_attribute(self) -> str | None:
-        """The attribute whose values are taken as they are, or None for a template."""
+    def __post_init__(self) -> None:
+        plain = None
         match self.parts:
             case (Placeholder(attribute, ()),):
-                return attribute
-        return None
+                plain = attribute.lower()
+        object.__setattr__(self, "plain_attribute", plain)
 
     @property
     def attributes(self) -> tuple[str, ...]:

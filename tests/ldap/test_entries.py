@@ -110,4 +110,113 @@ def test_reader_does_not_remember_more_descriptions_than_it_may() -> None:
     for number in range(1200):
         content = write_entry(b"", [(b"x%d" % number, [])])
         assert reader.read(content, 0, len(content)).attributes == {f"x{number}": []}
-    assert len(reader._descriptions) == 1000
+    assert len(reader._steps) == 1000
+
+
+def test_reader_does_not_remember_more_headers_than_it_may() -> None:
+    """Nor one that sends values of every length."""
+    reader = EntryReader()
+    for length in range(10_500):
+        content = write_entry(b"", [(b"x", [b"v" * length])])
+        assert reader.read(content, 0, len(content)).attributes == {"x": [b"v" * length]}
+    assert len(reader._steps[b"x"].lengths) == 10_000
+
+
+plain_entries = st.lists(
+    st.tuples(
+        st.binary(max_size=40),
+        st.lists(
+            st.tuples(
+                st.sampled_from([b"uid", b"cn", b"mail", b"CN"]),
+                st.lists(st.binary(max_size=140), max_size=2) | st.just([b"v"]),
+            ),
+            max_size=5,
+        ),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(plain_entries)
+def test_reader_that_has_seen_much_reads_what_a_new_one_reads(
+    found: list[tuple[bytes, list[tuple[bytes, list[bytes]]]]],
+) -> None:
+    """What is remembered saves time and changes nothing, whatever order attributes come in, even twice in one entry."""
+    reader = EntryReader()
+    for dn, attributes in [*found, *found]:
+        content = write_entry(dn, attributes)
+        assert reader.read(content, 0, len(content)) == read(content)
+
+
+@given(plain_entries, st.integers(0, 400), st.integers(0, 255))
+def test_reader_that_has_seen_much_refuses_what_a_new_one_refuses(
+    found: list[tuple[bytes, list[tuple[bytes, list[bytes]]]]], position: int, octet: int
+) -> None:
+    """One octet changed gives the same entry or the same refusal as without a memory."""
+
+    def outcome(reader: EntryReader, content: bytes) -> Entry | type[Exception]:
+        try:
+            return reader.read(content + b"\x30\x03\x04\x01x", 0, len(content))
+        except ber.BerError as error:
+            return type(error)
+
+    reader = EntryReader()
+    for dn, attributes in found:
+        content = write_entry(dn, attributes)
+        reader.read(content, 0, len(content))
+        broken = bytearray(content)
+        broken[position % len(broken)] = octet
+        assert outcome(reader, bytes(broken)) == outcome(EntryReader(), bytes(broken))
+
+
+def write_message(content: bytes, message_id: int = 7, controls: bytes = b"") -> bytes:
+    operation = ber.write_element(0x64, content)
+    return ber.write_element(ber.SEQUENCE, ber.write_integer(message_id), operation, controls)
+
+
+@given(plain_entries, st.integers(0, 2000))
+def test_read_run_takes_the_whole_entries_and_stops_before_a_part(
+    found: list[tuple[bytes, list[tuple[bytes, list[bytes]]]]], cut: int
+) -> None:
+    """Wherever a packet ends, each entry is read once and none is guessed."""
+    contents = [write_entry(dn, attributes) for dn, attributes in found]
+    messages = [write_message(content) for content in contents]
+    data = b"".join(messages)
+    end = min(cut, len(data))
+    taken: list[Entry] = []
+    position = EntryReader().read_run(data[:end], 0, 7, taken, 1000)
+    assert taken == [read(content) for content in contents[: len(taken)]]
+    assert position == sum(map(len, messages[: len(taken)]))
+    assert len(taken) == len(messages) or position + len(messages[len(taken)]) > end
+
+
+def test_read_run_leaves_everything_else_to_its_caller() -> None:
+    """Another search's entry, one with controls, a search's end, one too many, one too large, one that is broken."""
+    content = write_entry(b"cn=a", [(b"uid", [b"a"])])
+    first = write_message(content)
+    done = ber.write_element(
+        ber.SEQUENCE, ber.write_integer(7), ber.write_element(0x65, b"\x0a\x01\x00\x04\x00\x04\x00")
+    )
+    others = [
+        write_message(content, 8),
+        write_message(content, controls=b"\xa0\x00"),
+        done,
+        ber.write_element(ber.SEQUENCE, ber.write_integer(7) + b"\x64"),
+        write_message(write_entry(b"cn=b", [(b"uid", [b"v" * 300])])),
+    ]
+    for other in others:
+        taken: list[Entry] = []
+        data = first + other
+        assert EntryReader(200).read_run(data, 0, 7, taken, 1000) == len(first)
+        assert taken == [read(content)]
+    taken = []
+    assert EntryReader().read_run(first * 3, 0, 7, taken, 2) == 2 * len(first)
+    assert len(taken) == 2
+
+
+def test_read_run_refuses_an_entry_that_is_none() -> None:
+    """A broken entry is never passed over."""
+    data = write_message(b"\x04\x00\x30\x03\x30\x01\x00")
+    with pytest.raises(ber.BerError):
+        EntryReader().read_run(data, 0, 7, [], 1000)
