@@ -91,6 +91,8 @@ class Authenticator:
 
         Raises what kept a directory from answering, unless another is known to hold the name.
         """
+        if len(self._directories) == 1:
+            return self._directories[0].source, await find_entries(self._directories[0], user_name)
         found = await asyncio.gather(
             *(find_entries(directory, user_name) for directory in self._directories), return_exceptions=True
         )

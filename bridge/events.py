@@ -1,22 +1,21 @@
 """What the program tells whoever watches it: one frozen value for each thing worth a log line or a metric.
 
 `bridge.ops` turns events into log lines and metrics; what happens elsewhere only hands them to an `Observer`. No event
-holds a password, a header or a body.
+holds a password, a header or a body. They are named tuples, which are made in a third of a frozen dataclass's time: each
+login makes four.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bridge.errors import BridgeError
     from bridge.model import Report, Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class RequestAnswered:
+class RequestAnswered(NamedTuple):
     """One HTTP request got its answer."""
 
     request_id: str
@@ -33,8 +32,7 @@ class RequestAnswered:
     error: BridgeError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UserAuthenticated:
+class UserAuthenticated(NamedTuple):
     """One login was decided."""
 
     endpoint: str
@@ -48,15 +46,13 @@ class UserAuthenticated:
     """For the administrator, such as the DNs between which a name is ambiguous."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refreshed:
+class Refreshed(NamedTuple):
     """A directory was listed completely."""
 
     report: Report
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshFailed:
+class RefreshFailed(NamedTuple):
     """A directory could not be listed; `stale_age_s` is the age of the listing that is answered instead, if any."""
 
     directory: str
@@ -65,8 +61,7 @@ class RefreshFailed:
     stale_age_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ListingProgressed:
+class ListingProgressed(NamedTuple):
     """A page of a listing has come; the listing may still fail."""
 
     directory: str
@@ -74,8 +69,7 @@ class ListingProgressed:
     entry_count: int
 
 
-@dataclass(frozen=True, slots=True)
-class OperationEnded:
+class OperationEnded(NamedTuple):
     """One LDAP operation ended. `outcome` is `ok`, `unavailable` or `refused`."""
 
     directory: str
@@ -86,8 +80,7 @@ class OperationEnded:
     duration_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSetAside:
+class ServerSetAside(NamedTuple):
     """A server failed and is not asked again for a while."""
 
     directory: str

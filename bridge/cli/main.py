@@ -1,6 +1,7 @@
 """`mailstore-bridge`: the commands, and what ends as which exit code.
 
-0 fine, 1 rejected or findings, 2 usage, 69 directory unavailable, 70 bug, 78 configuration (sysexits(3)).
+0 fine, 1 rejected or findings, 2 usage, 69 directory unavailable, 70 bug, 78 configuration (sysexits(3)). What draws
+tables and runs the demo is imported by the commands that do so: the service would hold it in memory for nothing.
 """
 
 from __future__ import annotations
@@ -17,9 +18,6 @@ import argon2
 import click
 
 from bridge import __version__
-from bridge.cli.check import check_directories, show_checks
-from bridge.cli.demo import run_demo
-from bridge.cli.listing import list_endpoint, show_listing
 from bridge.config.loading import json_schema, load
 from bridge.errors import BridgeError, ConfigurationError, DirectoryError, SnapshotMissing
 from bridge.model import Accepted, Secret
@@ -86,6 +84,8 @@ def demo_command(users: int, port: int) -> None:
 
     Prints what to try; Ctrl-C ends both.
     """
+    from bridge.cli.demo import run_demo
+
     run_demo(users, port)
 
 
@@ -95,6 +95,8 @@ def demo_command(users: int, port: int) -> None:
 @click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
 def check_command(config_path: str, offline: bool, as_json: bool) -> None:
     """Check the configuration and what it names."""
+    from bridge.cli.check import check_directories, show_checks
+
     loaded = load(config_path, os.environ)
     found = asyncio.run(check_directories(loaded, offline=offline))
     sys.exit(FINDINGS if show_checks(found, as_json=as_json) else 0)
@@ -109,6 +111,8 @@ def list_command(config_path: str, endpoint: str | None, form: str) -> None:
 
     Fresh from the directories, with progress on a terminal.
     """
+    from bridge.cli.listing import list_endpoint, show_listing
+
     loaded = _load(config_path)
     show_listing(asyncio.run(list_endpoint(loaded, _endpoint(loaded, endpoint))), form)
 

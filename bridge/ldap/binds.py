@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from bridge.ldap.transport import open_connection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from bridge.ldap.connection import Connection
     from bridge.ldap.servers import Servers
     from bridge.ldap.settings import LdapSettings, ServerAddress
@@ -22,55 +19,56 @@ class BindConnections:
     def __init__(self, settings: LdapSettings, servers: Servers) -> None:
         self._settings = settings
         self._servers = servers
-        self._idle: dict[ServerAddress, list[Connection]] = {server: [] for server in settings.servers}
-        self._expiries: dict[Connection, asyncio.TimerHandle] = {}
+        self._idle: dict[ServerAddress, list[tuple[float, Connection]]] = {server: [] for server in settings.servers}
+        """Since when by the loop's clock, and what: the longest first."""
+        self._sweep: asyncio.TimerHandle | None = None
 
-    @asynccontextmanager
-    async def borrow(self, timeout_s: float) -> AsyncIterator[tuple[ServerAddress, Connection]]:
-        """A connection that is alive, of the first server that can be reached, ours alone inside.
+    async def take(self, timeout_s: float) -> tuple[ServerAddress, Connection]:
+        """A connection that is alive, of the first server that can be reached; nobody else has it.
 
-        It is kept afterwards unless an exception left, whatever that was: then nobody knows what it still carries.
+        It is given back by `keep`, or aborted where an exception came, whatever that was: then nobody knows what it still
+        carries.
         """
-        server, connection = await self._servers.first(self._obtain, timeout_s)
-        try:
-            yield server, connection
-        except BaseException:
-            connection.abort()
-            raise
-        self._keep(server, connection)
+        return await self._servers.first(self._obtain, timeout_s)
+
+    def keep(self, server: ServerAddress, connection: Connection) -> None:
+        """The connection waits for the next user bind, for `idle_s` at most."""
+        if not (self._settings.reuse_bind_connections and connection.is_usable):
+            connection.close()
+            return
+        loop = asyncio.get_running_loop()
+        self._idle[server].append((loop.time(), connection))
+        if self._sweep is None:
+            self._sweep = loop.call_later(self._settings.idle_s, self._close_expired)
 
     async def aclose(self) -> None:
         """No connection is kept any more."""
+        if self._sweep is not None:
+            self._sweep.cancel()
         for connections in self._idle.values():
             while connections:
-                self._forget_expiry(connections[-1])
-                connections.pop().close()
+                connections.pop()[1].close()
 
     async def _obtain(self, server: ServerAddress) -> tuple[ServerAddress, Connection]:
         idle = self._idle[server]
         while idle:
-            connection = idle.pop()
-            self._forget_expiry(connection)
+            _, connection = idle.pop()
             # Security: before a password is written, the connection is known to be alive; afterwards it is too late.
             if await connection.is_alive():
                 return server, connection
             connection.close()
         return server, await open_connection(self._settings, server)
 
-    def _keep(self, server: ServerAddress, connection: Connection) -> None:
-        if not (self._settings.reuse_bind_connections and connection.is_usable):
-            connection.close()
-            return
-        self._idle[server].append(connection)
+    def _close_expired(self) -> None:
+        """Closes what nobody has needed for `idle_s`, and comes again when the next one will be due."""
+        self._sweep = None
         loop = asyncio.get_running_loop()
-        self._expiries[connection] = loop.call_later(self._settings.idle_s, self._expire, server, connection)
-
-    def _expire(self, server: ServerAddress, connection: Connection) -> None:
-        self._expiries.pop(connection, None)
-        self._idle[server].remove(connection)
-        connection.close()
-
-    def _forget_expiry(self, connection: Connection) -> None:
-        expiry = self._expiries.pop(connection, None)
-        if expiry is not None:
-            expiry.cancel()
+        expired_s = loop.time() - self._settings.idle_s
+        oldest_s = None
+        for connections in self._idle.values():
+            while connections and connections[0][0] <= expired_s:
+                connections.pop(0)[1].close()
+            if connections:
+                oldest_s = min(connections[0][0], oldest_s or connections[0][0])
+        if oldest_s is not None:
+            self._sweep = loop.call_at(oldest_s + self._settings.idle_s, self._close_expired)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from bridge.errors import DirectoryRefused, DirectoryUnavailable
@@ -24,7 +24,8 @@ from bridge.ldap.servers import Servers
 from bridge.ldap.service_account import ServiceAccount
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from types import TracebackType
 
     from bridge.directory import BindResult, Entry, EntryStream, RootDSE, SearchRequest
     from bridge.events import Observer
@@ -57,7 +58,7 @@ class LdapDirectory:
             with self._observed("look_up", server):
                 return await self._lookups.search(server, search)
 
-        async with self._deadline(self._settings.request_timeout_s, "the look-up"), self._lookup_gate.passage():
+        async with self._deadline(self._settings.request_timeout_s, "the look-up"), self._lookup_gate:
             return await self._servers.first(attempt, self._settings.request_timeout_s)
 
     async def bind(self, dn: str, password: Secret) -> BindResult:
@@ -65,10 +66,15 @@ class LdapDirectory:
         if not password:
             raise ValueError("an empty password would bind anonymously and succeed (RFC 4513 §5.1.2)")
         timeout_s = self._settings.request_timeout_s
-        async with self._deadline(timeout_s, "the user bind"), self._bind_gate.passage():
-            async with self._binds.borrow(timeout_s) as (server, connection):
+        async with self._deadline(timeout_s, "the user bind"), self._bind_gate:
+            server, connection = await self._binds.take(timeout_s)
+            try:
                 with self._observed("user_bind", server):
                     response = await connection.bind(dn, password, messages.ASK_FOR_PASSWORD_POLICY)
+            except BaseException:
+                connection.abort()
+                raise
+            self._binds.keep(server, connection)
             return self._judge(response, server, connection)
 
     def _judge(self, response: Response, server: ServerAddress, connection: Connection) -> BindResult:
@@ -124,28 +130,61 @@ class LdapDirectory:
         with self._observed("connect", server):
             return server, await self._account.connect(server)
 
-    @asynccontextmanager
-    async def _deadline(self, timeout_s: float, what: str) -> AsyncIterator[None]:
-        """What is inside ends within `timeout_s` in all, or `DirectoryUnavailable` is raised."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                yield
-        except TimeoutError as error:
-            raise DirectoryUnavailable(
-                f"{what} took longer than {timeout_s:g} s",
-                directory=self.name,
-                remedy="Check the load of the server, its indexes, and `timeouts` in the configuration.",
-            ) from error
+    def _deadline(self, timeout_s: float, what: str) -> _Deadline:
+        return _Deadline(self.name, timeout_s, what)
 
-    @contextmanager
-    def _observed(self, operation: str, server: ServerAddress) -> Iterator[None]:
-        started_s = self._clock()
-        outcome = "unavailable"
+    def _observed(self, operation: str, server: ServerAddress) -> _Observed:
+        return _Observed(self._observe, self._clock, (self.name, server.url, operation))
+
+
+class _Deadline:
+    """What is inside ends within `timeout_s` in all, or `DirectoryUnavailable` is raised."""
+
+    __slots__ = ("_directory", "_timeout", "_timeout_s", "_what")
+
+    def __init__(self, directory: str, timeout_s: float, what: str) -> None:
+        self._directory = directory
+        self._timeout_s = timeout_s
+        self._what = what
+        self._timeout = asyncio.timeout(timeout_s)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         try:
-            yield
-            outcome = "ok"
-        except DirectoryRefused:
-            outcome = "refused"
-            raise
-        finally:
-            self._observe(OperationEnded(self.name, server.url, operation, outcome, self._clock() - started_s))
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError as timeout:
+            raise self._passed() from timeout
+        if isinstance(error, TimeoutError):
+            raise self._passed() from error
+
+    def _passed(self) -> DirectoryUnavailable:
+        return DirectoryUnavailable(
+            f"{self._what} took longer than {self._timeout_s:g} s",
+            directory=self._directory,
+            remedy="Check the load of the server, its indexes, and `timeouts` in the configuration.",
+        )
+
+
+class _Observed:
+    """Tells how the operation inside ended, and how long it took."""
+
+    __slots__ = ("_clock", "_observe", "_started_s", "_subject")
+
+    def __init__(self, observe: Observer, clock: Callable[[], float], subject: tuple[str, str, str]) -> None:
+        self._observe = observe
+        self._clock = clock
+        self._subject = subject
+        self._started_s = clock()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        outcome = "ok"
+        if kind is not None:
+            outcome = "refused" if issubclass(kind, DirectoryRefused) else "unavailable"
+        self._observe(OperationEnded(*self._subject, outcome, self._clock() - self._started_s))

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from bridge.errors import DirectoryUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 
 class Gate:
@@ -26,8 +21,7 @@ class Gate:
         """How many wait now."""
         return self._waiting_count
 
-    @asynccontextmanager
-    async def passage(self) -> AsyncIterator[None]:
+    async def __aenter__(self) -> None:
         """Inside, one of the places is ours. Raises `DirectoryUnavailable` where too many wait already."""
         if self._semaphore.locked() and self._waiting_count >= self._queue_limit_count:
             raise DirectoryUnavailable(
@@ -40,7 +34,6 @@ class Gate:
             await self._semaphore.acquire()
         finally:
             self._waiting_count -= 1
-        try:
-            yield
-        finally:
-            self._semaphore.release()
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._semaphore.release()

@@ -8,6 +8,7 @@ response, and a listing must be proven complete. Nothing here holds a socket.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ldap3.operation.abandon import abandon_operation
@@ -90,7 +91,6 @@ def write_bind(message_id: int, dn: str, password: Secret, controls: bytes = b""
 
 def write_search(message_id: int, search: SearchRequest, controls: bytes = b"") -> bytes:
     """A search (RFC 4511 §4.5.1) that follows no alias and sets no time limit, since our own deadline rules."""
-    wanted = search.attributes or (_NO_ATTRIBUTES,)
     operation = ber.write_element(
         _SEARCH_REQUEST,
         ber.write_octets(_encode_dn(search.base)),
@@ -100,9 +100,15 @@ def write_search(message_id: int, search: SearchRequest, controls: bytes = b"") 
         ber.write_integer(0),
         _VALUES_TOO,
         encode_filter(search.filter),
-        ber.write_element(ber.SEQUENCE, *(ber.write_octets(attribute.encode()) for attribute in wanted)),
+        _write_attributes(search.attributes or (_NO_ATTRIBUTES,)),
     )
     return ber.write_element(ber.SEQUENCE, ber.write_integer(message_id), operation, controls)
+
+
+@lru_cache(maxsize=64)
+def _write_attributes(wanted: tuple[str, ...]) -> bytes:
+    """The list of attribute descriptions, which is the same for each search of a directory."""
+    return ber.write_element(ber.SEQUENCE, *(ber.write_octets(attribute.encode()) for attribute in wanted))
 
 
 def write_paging(size_count: int, cookie: bytes) -> bytes:

@@ -65,7 +65,8 @@ class Servers:
     async def first(self, attempt: Callable[[ServerAddress], Awaitable[T]], timeout_s: float) -> T:
         """What `attempt` gives at the first server that is not unavailable.
 
-        No server may take more than its even share of `timeout_s`, so that one which hangs leaves time for the next.
+        No server may take more than its even share of `timeout_s`, so that one which hangs leaves time for the next; the
+        last one has until the deadline of the caller, which must set one.
         Only what may be repeated belongs into `attempt`. Raises `DirectoryUnavailable` where none is left; any other
         exception is an answer and passes.
         """
@@ -74,10 +75,14 @@ class Servers:
         servers = self.in_order()
         failures: list[DirectoryUnavailable] = []
         for position, server in enumerate(servers):
-            share_s = max(0.0, deadline_s - loop.time()) / (len(servers) - position)
+            remaining_count = len(servers) - position
+            share_s = max(0.0, deadline_s - loop.time()) / remaining_count
             try:
-                async with asyncio.timeout(share_s):
+                if remaining_count == 1:  # the caller's own deadline is its share
                     found = await attempt(server)
+                else:
+                    async with asyncio.timeout(share_s):
+                        found = await attempt(server)
             except TimeoutError as error:
                 failure = DirectoryUnavailable(
                     f"no answer within {share_s:.1f} s",

@@ -5,9 +5,11 @@ The logger is made here and passed on; what libraries log goes the same way.
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING, Any, TextIO
 
+import orjson
 import structlog
 
 from bridge.events import (
@@ -21,7 +23,7 @@ from bridge.events import (
 from bridge.model import Accepted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
     from structlog.typing import FilteringBoundLogger, Processor
 
@@ -44,7 +46,7 @@ def make_logger(level: str, form: str, stream: TextIO, environment: Mapping[str,
     if as_text:
         processors += [_flatten, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
     else:
-        processors.append(structlog.processors.JSONRenderer(ensure_ascii=False))
+        processors.append(structlog.processors.JSONRenderer(_to_json))
     if "JOURNAL_STREAM" in environment and not as_text:
         processors.append(_write_priority)
     logger: FilteringBoundLogger = structlog.wrap_logger(
@@ -166,6 +168,14 @@ def _flatten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mut
         if isinstance(value, str) and name != "exception" and not value.isprintable():
             event[name] = value.encode("unicode_escape").decode()
     return event
+
+
+def _to_json(event: Any, default: Callable[[Any], Any], **_: Any) -> str:
+    """The event as one line; text that is no Unicode, such as a DN of other bytes, is escaped."""
+    try:
+        return orjson.dumps(event, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        return json.dumps(event, default=default)
 
 
 def _write_priority(_logger: Any, method: str, line: Any) -> str:

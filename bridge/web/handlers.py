@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from aiohttp import web
 
@@ -25,7 +24,7 @@ from bridge.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from bridge.events import Observer
     from bridge.model import Secret, Verdict
@@ -33,11 +32,14 @@ if TYPE_CHECKING:
     from bridge.web.callers import Callers
     from bridge.web.limits import WebLimits
 
+T = TypeVar("T")
+
 _WHAT_THIS_IS = (
     "This is an Application Integration endpoint for MailStore: it answers POST requests of MailStore, "
     "and there is nothing to see in a browser.\n"
 )
 _PLAIN_TEXT = "text/plain; charset=utf-8"
+_PIECE_BYTES = 256 * 1024
 _SERVER = f"mailstore-ldap-bridge/{__version__}"
 
 
@@ -142,16 +144,17 @@ class MailStoreHandler:
 
     async def _list(self, request: web.BaseRequest, path: str) -> Reply:
         compressed = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
-        async with _within(self._limits.list_timeout_s, "the listing is still being read"):
-            listing = await self._service.list_users(path, compressed=compressed)
+        asked = self._service.list_users(path, compressed=compressed)
+        listing = await _within(asked, self._limits.list_timeout_s, "the listing is still being read")
         headers: tuple[tuple[str, str], ...] = (("Vary", "Accept-Encoding"),)
         if listing.encoding is not None:
             headers += (("Content-Encoding", listing.encoding),)
         return Reply(200, listing.body, headers)
 
     async def _authenticate(self, path: str, user_name: str, password: Secret) -> Reply:
-        async with _within(self._limits.auth_timeout_s, "the directory took too long to check a password"):
-            return Reply(200, render_verdict(await self._service.authenticate(path, user_name, password)))
+        asked = self._service.authenticate(path, user_name, password)
+        verdict = await _within(asked, self._limits.auth_timeout_s, "the directory took too long to check a password")
+        return Reply(200, render_verdict(verdict))
 
     async def _read_body(self, request: web.BaseRequest) -> bytes:
         """The whole body. Raises `TooLarge`, and `Malformed` where it doesn't come in time."""
@@ -159,6 +162,14 @@ class MailStoreHandler:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if (request.content_length or 0) > BODY_LIMIT_BYTES:
             raise TooLarge(f"more than {BODY_LIMIT_BYTES} bytes")
+        if request.content.is_eof():  # it came with the headers, as a small form does
+            body = request.content.read_nowait()
+            if len(body) > BODY_LIMIT_BYTES:
+                raise TooLarge(f"more than {BODY_LIMIT_BYTES} bytes")
+            return body
+        return await self._receive_body(request)
+
+    async def _receive_body(self, request: web.BaseRequest) -> bytes:
         body = bytearray()
         try:
             async with asyncio.timeout(self._limits.body_timeout_s):
@@ -172,7 +183,12 @@ class MailStoreHandler:
 
     async def _send(self, request: web.BaseRequest, reply: Reply, trace: _Trace) -> web.StreamResponse:
         """The response, taken by the client within its time, or the connection is cut."""
-        response = web.Response(status=reply.status, body=reply.body)
+        is_large = len(reply.body) > _PIECE_BYTES
+        if is_large:
+            response = web.StreamResponse(status=reply.status)
+            response.content_length = len(reply.body)
+        else:
+            response = web.Response(status=reply.status, body=reply.body)
         response.headers["Server"] = _SERVER
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Request-Id"] = trace.request_id
@@ -182,21 +198,34 @@ class MailStoreHandler:
         if isinstance(trace.error, Malformed | TooLarge):
             response.force_close()  # what is left of the body is not waited for
         try:
-            async with asyncio.timeout(self._limits.write_timeout_s):
+            if is_large:
+                async with asyncio.timeout(self._limits.write_timeout_s):
+                    await _write_in_pieces(request, response, reply.body)
+            else:  # what is small goes into the socket's buffer at once
                 await response.prepare(request)
                 await response.write_eof()
+        except ConnectionError:
+            pass  # the client has gone away
         except TimeoutError:
             if request.transport is not None:
                 request.transport.abort()
         return response
 
 
-@asynccontextmanager
-async def _within(timeout_s: float, otherwise: str) -> AsyncIterator[None]:
-    """A deadline whose passing is an error for MailStore, while what was begun for others goes on."""
+async def _write_in_pieces(request: web.BaseRequest, response: web.StreamResponse, body: bytes) -> None:
+    """Hands over what the client takes, and copies no more of it; other requests have their turn meanwhile."""
+    await response.prepare(request)
+    view = memoryview(body)
+    for start in range(0, len(view), _PIECE_BYTES):
+        await response.write(view[start : start + _PIECE_BYTES])
+    await response.write_eof()
+
+
+async def _within(asked: Coroutine[Any, Any, T], timeout_s: float, otherwise: str) -> T:
+    """What was asked for; too late is an error for MailStore, while what was begun for others goes on."""
     try:
         async with asyncio.timeout(timeout_s):
-            yield
+            return await asked
     except TimeoutError as error:
         raise TooBusy(otherwise, remedy="Ask again in a moment.") from error
 
