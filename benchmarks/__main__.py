@@ -86,7 +86,7 @@ def _report(run: measures.Run, file: Path) -> None:
     machine = describe_machine()
     console = Console(width=None if sys.stdout.isatty() else 150)
     console.print(
-        f"{run.people:,} people; {machine['processor']} × {machine['processor_count']}, {machine['system']}, "
+        f"{run.people:,} people; {machine['processor_count']} processors {machine['processor']}, {machine['system']}, "
         f"Python {machine['python']}"
     )
     console.print(make_table(run.figures))

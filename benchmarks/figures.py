@@ -61,7 +61,7 @@ def compare(title: str, samples: Samples, ours: str, *, unit: str, against: Mapp
         medians = [statistics.median(samples[name]) for name in (ours, other)]
         detail = f"{_number(medians[0])} {unit} against {_number(medians[1])}"
         ratio = median_ratio(samples, ours, other)
-        found.append(Figure(f"{title} / {other}", ratio, "×", goal, at_least=at_least, detail=detail))
+        found.append(Figure(f"{title} / {other}", ratio, "x", goal, at_least=at_least, detail=detail))
     return found
 
 

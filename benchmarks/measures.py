@@ -13,7 +13,7 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.figures import Figure, Samples, compare, interleave, median_ratio
 from benchmarks.people import ATTRIBUTES, FILTER, password, user_name
@@ -32,6 +32,9 @@ from bridge.model import Secret
 from bridge.syntax.ber import message_size
 from bridge.syntax.filters import parse_filter
 from tests.slapd import PEOPLE, READER, READER_PASSWORD, Slapd
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _DEBIAN_PYTHON = "/usr/bin/python3"
 """python-ldap and bonsai come from Debian's packages, and so belong to Debian's Python."""
@@ -106,7 +109,7 @@ def _library(run: Run, python: str, name: str) -> float:
     command = [python, str(PROGRAMS / name), run.server.url, PEOPLE, READER, READER_PASSWORD, FILTER, *ATTRIBUTES]
     took_s, count = subprocess.run(command, capture_output=True, check=True).stdout.split()
     if int(count) != run.people:
-        raise SystemExit(f"{name} saw {count} of {run.people} entries")
+        raise SystemExit(f"{name} saw {int(count)} of {run.people} entries")
     return float(took_s)
 
 
@@ -200,7 +203,7 @@ def _check_refusals(served: Served, people: int) -> None:
     for number in random.Random(2).sample(range(people), 20):
         for text, expected in ((password(number), b"true"), (password(number + 1), b"false")):
             answer = caller.post(f"cmd=auth&user={user_name(number)}&pass={text}".encode())
-            if answer != b'{"succeeded":%b}' % expected:
+            if answer != b'{"succeeded":' + expected + b"}":
                 raise SystemExit(f"the login of {user_name(number)} was answered {answer!r}")
 
 
@@ -313,7 +316,7 @@ def measure_growth(run: Run, smaller: Run) -> None:
             run.figures.append(_memory_figure(many, run.people, 1126))
     run.samples["growth, s"] = samples
     name = f"time for {run.people:,} / {smaller.people:,} people"
-    run.figures.append(Figure(name, median_ratio(samples, "many", "few"), "×", 10.5))
+    run.figures.append(Figure(name, median_ratio(samples, "many", "few"), "x", 10.5))
 
 
 def measure_start(run: Run) -> None:

@@ -1,8 +1,8 @@
 """What the program tells whoever watches it: one frozen value for each thing worth a log line or a metric.
 
 `bridge.ops` turns events into log lines and metrics; what happens elsewhere only hands them to an `Observer`. No event
-holds a password, a header or a body. They are named tuples, which are made in a third of a frozen dataclass's time: each
-login makes four.
+holds a password, a header or a body. They are named tuples, which are made in a third of a frozen dataclass's time:
+each login makes four.
 """
 
 from __future__ import annotations

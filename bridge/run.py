@@ -263,9 +263,9 @@ def _to_all(observers: tuple[Observer, ...]) -> Observer:
 
 
 def tune_interpreter() -> None:
-    """Sets the garbage collector, memory and threads for a service that lists many users and answers logins meanwhile."""
+    """Sets memory and threads for a service that lists many users and answers logins meanwhile."""
     # What is loaded stays, and needn't be looked through. A listing makes a million small objects, none in a cycle:
-    # with Python's own threshold of 700, a third of its time goes to looking for cycles among them.
+    # with Python's own threshold of 700, a fourth of its time goes to looking for cycles among them.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD_COUNT, 20, 50)

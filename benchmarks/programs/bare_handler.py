@@ -1,4 +1,7 @@
-"""The least that aiohttp can do: a constant answer behind the same Basic check. PORT CREDENTIALS [FILE OF THE LISTING]."""
+"""The least that aiohttp can do: a constant answer behind the same Basic check.
+
+PORT CREDENTIALS [FILE OF THE LISTING]
+"""
 
 import sys
 from pathlib import Path

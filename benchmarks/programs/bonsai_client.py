@@ -1,4 +1,7 @@
-"""Lists with bonsai, page by page, and prints the seconds and the entries: URL BASE DN PASSWORD FILTER ATTRIBUTE…"""
+"""Lists with bonsai, page by page, and prints the seconds and the entries.
+
+URL BASE DN PASSWORD FILTER ATTRIBUTE…
+"""
 
 import sys
 import time

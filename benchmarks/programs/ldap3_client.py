@@ -1,4 +1,7 @@
-"""Lists with ldap3 as fast as it goes, and prints the seconds and the entries: URL BASE DN PASSWORD FILTER ATTRIBUTE…"""
+"""Lists with ldap3 as fast as it goes, and prints the seconds and the entries.
+
+URL BASE DN PASSWORD FILTER ATTRIBUTE…
+"""
 
 import sys
 import time

@@ -26,8 +26,8 @@ class BindConnections:
     async def take(self, timeout_s: float) -> tuple[ServerAddress, Connection]:
         """A connection that is alive, of the first server that can be reached; nobody else has it.
 
-        It is given back by `keep`, or aborted where an exception came, whatever that was: then nobody knows what it still
-        carries.
+        It is given back by `keep`, or aborted where an exception came, whatever that was: then nobody knows what it
+        still carries.
         """
         return await self._servers.first(self._obtain, timeout_s)
 

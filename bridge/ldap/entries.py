@@ -104,9 +104,14 @@ class EntryReader:
         return position
 
     def _read(self, data: bytes, position: int, end: int) -> Entry:
-        start, position = _element(data, position, end, OCTET_STRING)
+        dn_bytes = data[position + 1]
+        if data[position] == OCTET_STRING and dn_bytes < _SHORT_FORM_LIMIT:
+            start = position + 2
+            position = start + dn_bytes
+        else:
+            start, position = _element(data, position, end, OCTET_STRING)
         dn = data[start:position].decode("utf-8", "surrogateescape")
-        position, stop = _element(data, position, end, SEQUENCE)
+        position, stop = _element(data, position, end, SEQUENCE)  # lies behind the DN, so that ended before `end`, too
         if stop != end:
             raise BerError("an entry holds more than it should")
         attributes: dict[str, list[bytes]] = {}

@@ -65,8 +65,8 @@ class Servers:
     async def first(self, attempt: Callable[[ServerAddress], Awaitable[T]], timeout_s: float) -> T:
         """What `attempt` gives at the first server that is not unavailable.
 
-        No server may take more than its even share of `timeout_s`, so that one which hangs leaves time for the next; the
-        last one has until the deadline of the caller, which must set one.
+        No server may take more than its even share of `timeout_s`, so that one which hangs leaves time for the next;
+        the last one has until the deadline of the caller, which must set one.
         Only what may be repeated belongs into `attempt`. Raises `DirectoryUnavailable` where none is left; any other
         exception is an answer and passes.
         """

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 # What stands before the colon in Exchange's proxyAddresses: SMTP:, smtp:, X500:, SIP:, EUM:, X400: …
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_PLAIN_ADDRESS = re.compile(r"[A-Za-z0-9.+_-]+@[A-Za-z0-9.-]+")
 _ADDRESS = re.compile(r'(?:"[^"\x00-\x1f\x7f]+"|[^\s"@<>(),;:\x00-\x1f\x7f]+)@[^\s"@<>(),;:\[\]\x00-\x1f\x7f]+')
 
 
@@ -31,6 +32,8 @@ class AddressRules:
         """
         if not values:
             return (), 0
+        if len(values) == 1 and not self.domains and _PLAIN_ADDRESS.fullmatch(values[0]):  # most people's case
+            return (values[0].lower() if self.lowercase else values[0],), 0
         primary: list[str] = []
         others: list[str] = []
         unusable_count = 0

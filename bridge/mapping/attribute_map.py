@@ -120,23 +120,20 @@ class AttributeMap:
         Raises `EntryUnusable` where it makes none; its `reason` is one of a few words.
         """
         remarks: list[str] = []
-        texts = _Texts(entry.attributes)
-        user_name = _first(self.user_name, texts)
+        dn, attributes = entry
+        user_name = _first(self.user_name, attributes, remarks)
         if not user_name:
             raise EntryUnusable("no_user_name", "userName is empty")
         if not user_name.isalnum():
             _check_user_name(user_name, remarks)
-        dn = entry.dn
         if not (dn.isascii() or _is_text(dn)):
             raise EntryUnusable("bad_dn", "the DN is not UTF-8")
-        addresses, unusable_count = self.addresses.choose(_all(self.email_addresses, texts))
+        addresses, unusable_count = self.addresses.choose(_all(self.email_addresses, attributes, remarks))
         if unusable_count:
             remarks.append("bad_address")
         if self.addresses.require and not addresses:
             raise EntryUnusable("no_address", "there is no e-mail address, and emails.require is set")
-        full_name = _first(self.full_name, texts) or None
-        if texts.has_undecodable:
-            remarks.append("value_not_utf8")
+        full_name = _first(self.full_name, attributes, remarks) or None
         return Mapped(User(self.id_of(entry), user_name, dn, full_name, addresses), tuple(remarks))
 
 
@@ -150,22 +147,26 @@ def _check_user_name(user_name: str, remarks: list[str]) -> None:
 class _Texts:
     """The attribute values of an entry that are text, decoded where they are asked for."""
 
-    __slots__ = ("_attributes", "has_undecodable")
+    __slots__ = ("_attributes", "_remarks")
 
-    def __init__(self, attributes: Mapping[str, Sequence[bytes]]) -> None:
+    def __init__(self, attributes: Mapping[str, Sequence[bytes]], remarks: list[str]) -> None:
         self._attributes = attributes
-        self.has_undecodable = False
+        self._remarks = remarks
 
-    def get(self, description: str, default: Sequence[str] = ()) -> Sequence[str]:
-        """The texts of an attribute; what is no UTF-8 is left out and remembered."""
+    def get(self, description: str, default: Sequence[str]) -> Sequence[str]:
+        """The texts of an attribute."""
         values = self._attributes.get(description)
-        if values is None:
-            return default
-        try:
-            return [values[0].decode()] if len(values) == 1 else list(map(bytes.decode, values))
-        except UnicodeDecodeError:
-            self.has_undecodable = True
-            return [value.decode() for value in values if _is_utf8(value)]
+        return default if values is None else _decode(values, self._remarks)
+
+
+def _decode(values: Sequence[bytes], remarks: list[str]) -> list[str]:
+    """The values as texts; what is no UTF-8 is left out, and remarked once."""
+    try:
+        return [values[0].decode()] if len(values) == 1 else list(map(bytes.decode, values))
+    except UnicodeDecodeError:
+        if "value_not_utf8" not in remarks:
+            remarks.append("value_not_utf8")
+        return [value.decode() for value in values if _is_utf8(value)]
 
 
 def _is_utf8(value: bytes) -> bool:
@@ -181,16 +182,23 @@ def _is_text(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _first(items: tuple[Item, ...], texts: _Texts) -> str:
+def _first(items: tuple[Item, ...], attributes: Mapping[str, Sequence[bytes]], remarks: list[str]) -> str:
+    """The first text that is not empty, or "" where there is none."""
     for item in items:
-        attribute = item.plain_attribute
-        for text in texts.get(attribute) if attribute is not None else item.values(texts):
+        if item.plain_attribute is None:
+            found = item.values(_Texts(attributes, remarks))
+        elif item.plain_attribute in attributes:
+            found = _decode(attributes[item.plain_attribute], remarks)
+        else:
+            continue
+        for text in found:
             if text:
                 return text
     return ""
 
 
-def _all(items: tuple[Item, ...], texts: _Texts) -> Sequence[str]:
+def _all(items: tuple[Item, ...], attributes: Mapping[str, Sequence[bytes]], remarks: list[str]) -> list[str]:
+    """The texts of all items, one after the other."""
     if len(items) == 1 and items[0].plain_attribute is not None:
-        return texts.get(items[0].plain_attribute)
-    return [text for item in items for text in item.values(texts)]
+        return _decode(attributes.get(items[0].plain_attribute, ()), remarks)
+    return [text for item in items for text in item.values(_Texts(attributes, remarks))]

@@ -1,0 +1,1 @@
+"""Programs that are measured beside the bridge, each run by itself."""
