@@ -40,6 +40,8 @@ _WHAT_THIS_IS = (
 )
 _PLAIN_TEXT = "text/plain; charset=utf-8"
 _PIECE_BYTES = 256 * 1024
+_BUFFERED_BYTES = 32 * 1024
+"""Half of what asyncio's transports take before they ask for patience."""
 _SERVER = f"mailstore-ldap-bridge/{__version__}"
 
 
@@ -183,12 +185,7 @@ class MailStoreHandler:
 
     async def _send(self, request: web.BaseRequest, reply: Reply, trace: _Trace) -> web.StreamResponse:
         """The response, taken by the client within its time, or the connection is cut."""
-        is_large = len(reply.body) > _PIECE_BYTES
-        if is_large:
-            response = web.StreamResponse(status=reply.status)
-            response.content_length = len(reply.body)
-        else:
-            response = web.Response(status=reply.status, body=reply.body)
+        response = _make_response(request, reply)
         response.headers["Server"] = _SERVER
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Request-Id"] = trace.request_id
@@ -198,18 +195,31 @@ class MailStoreHandler:
         if isinstance(trace.error, Malformed | TooLarge):
             response.force_close()  # what is left of the body is not waited for
         try:
-            if is_large:
-                async with asyncio.timeout(self._limits.write_timeout_s):
-                    await _write_in_pieces(request, response, reply.body)
-            else:  # what is small goes into the socket's buffer at once
+            if isinstance(response, web.Response):
                 await response.prepare(request)
                 await response.write_eof()
+            else:
+                async with asyncio.timeout(self._limits.write_timeout_s):
+                    await _write_in_pieces(request, response, reply.body)
         except ConnectionError:
             pass  # the client has gone away
         except TimeoutError:
             if request.transport is not None:
                 request.transport.abort()
         return response
+
+
+def _make_response(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+    """A whole response where its end will not have to be waited for, or else one that is sent in pieces.
+
+    asyncio takes a body of half its limit into its buffer even if the client takes nothing.
+    """
+    is_idle = request.transport is not None and request.transport.get_write_buffer_size() == 0
+    if is_idle and len(reply.body) <= _BUFFERED_BYTES:
+        return web.Response(status=reply.status, body=reply.body)
+    response = web.StreamResponse(status=reply.status)
+    response.content_length = len(reply.body)
+    return response
 
 
 async def _write_in_pieces(request: web.BaseRequest, response: web.StreamResponse, body: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import gzip
 import json
 import re
@@ -268,6 +269,36 @@ async def test_slow_reader_is_cut_off() -> None:
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
             await asyncio.wait_for(reader.readexactly(20_000_000), 10)
         writer.close()
+
+
+async def test_reader_of_many_small_answers_who_takes_none_is_cut_off() -> None:
+    """Nor does one that asks again and again without reading, whatever the size of the answers."""
+    async with serving(WebLimits(write_timeout_s=0.2)) as web:
+        web.service.body = b"x" * 20_000
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port, limit=1024)
+        writer.write(request(b"cmd=list", AUTHORIZATION) * 2000)
+        await asyncio.sleep(1)
+        asked = len(web.service.asked)
+        assert asked < 2000
+        with contextlib.suppress(ConnectionResetError):
+            await asyncio.wait_for(reader.read(50_000_000), 10)
+            while await asyncio.wait_for(reader.read(1 << 20), 10):
+                pass
+        assert len(web.service.asked) <= asked + 10
+        writer.close()
+
+
+async def test_client_that_goes_away_in_the_middle_of_its_answer_is_no_bug() -> None:
+    """Somebody pressed Ctrl-C; the next one is answered."""
+    async with serving() as web:
+        web.service.body = b"x" * 20_000_000
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port, limit=1024)
+        writer.write(request(b"cmd=list", AUTHORIZATION))
+        await reader.readexactly(1000)
+        writer.transport.abort()
+        status, body = await web.curl(*USER, "-d", "cmd=list")
+        assert (status, len(body)) == (200, 20_000_000)
+        assert web.bugs == []
 
 
 async def test_idle_connections_beyond_the_limit_are_closed() -> None:
