@@ -201,11 +201,10 @@ class MailStoreHandler:
             else:
                 async with asyncio.timeout(self._limits.write_timeout_s):
                     await _write_in_pieces(request, response, reply.body)
-        except ConnectionError:
-            pass  # the client has gone away
-        except TimeoutError:
+        except (ConnectionError, TimeoutError):  # the client has gone away, or takes nothing
             if request.transport is not None:
                 request.transport.abort()
+            request.protocol.force_close()  # what else it has asked for is not answered
         return response
 
 
