@@ -185,7 +185,7 @@ class MailStoreHandler:
 
     async def _send(self, request: web.BaseRequest, reply: Reply, trace: _Trace) -> web.StreamResponse:
         """The response, taken by the client within its time, or the connection is cut."""
-        response = _make_response(request, reply)
+        response = _make_response(reply)
         response.headers["Server"] = _SERVER
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Request-Id"] = trace.request_id
@@ -195,12 +195,11 @@ class MailStoreHandler:
         if isinstance(trace.error, Malformed | TooLarge):
             response.force_close()  # what is left of the body is not waited for
         try:
-            if isinstance(response, web.Response):
-                await response.prepare(request)
-                await response.write_eof()
+            if _is_taken_at_once(request, reply.body):
+                await _write(request, response, reply.body)
             else:
                 async with asyncio.timeout(self._limits.write_timeout_s):
-                    await _write_in_pieces(request, response, reply.body)
+                    await _write(request, response, reply.body)
         except (ConnectionError, TimeoutError):  # the client has gone away, or takes nothing
             if request.transport is not None:
                 request.transport.abort()
@@ -208,25 +207,27 @@ class MailStoreHandler:
         return response
 
 
-def _make_response(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
-    """A whole response where its end will not have to be waited for, or else one that is sent in pieces.
-
-    asyncio takes a body of half its limit into its buffer even if the client takes nothing.
-    """
-    is_idle = request.transport is not None and request.transport.get_write_buffer_size() == 0
-    if is_idle and len(reply.body) <= _BUFFERED_BYTES:
+def _make_response(reply: Reply) -> web.StreamResponse:
+    if len(reply.body) <= _PIECE_BYTES:
         return web.Response(status=reply.status, body=reply.body)
     response = web.StreamResponse(status=reply.status)
     response.content_length = len(reply.body)
     return response
 
 
-async def _write_in_pieces(request: web.BaseRequest, response: web.StreamResponse, body: bytes) -> None:
-    """Hands over what the client takes, and copies no more of it; other requests have their turn meanwhile."""
+def _is_taken_at_once(request: web.BaseRequest, body: bytes) -> bool:
+    """Whether the client can't keep us waiting: asyncio buffers this much even if nothing of it is taken."""
+    is_idle = request.transport is not None and request.transport.get_write_buffer_size() == 0
+    return is_idle and len(body) <= _BUFFERED_BYTES
+
+
+async def _write(request: web.BaseRequest, response: web.StreamResponse, body: bytes) -> None:
+    """Hands over the body, a large one piece by piece as the client takes it, so that no more of it is copied."""
     await response.prepare(request)
-    view = memoryview(body)
-    for start in range(0, len(view), _PIECE_BYTES):
-        await response.write(view[start : start + _PIECE_BYTES])
+    if not isinstance(response, web.Response):
+        view = memoryview(body)
+        for start in range(0, len(view), _PIECE_BYTES):
+            await response.write(view[start : start + _PIECE_BYTES])
     await response.write_eof()
 
 
