@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bridge.directory import Scope, SearchRequest
@@ -32,6 +32,10 @@ class DirectorySource:
     stale_if_error_s: float = 86_400.0
     min_user_count: int = 0
     allow_empty: bool = False
+    _attributes: tuple[str, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._attributes = self.attribute_map.attributes
 
     @property
     def name(self) -> str:
@@ -55,13 +59,13 @@ class DirectorySource:
 
     def listing_search(self, base: str) -> SearchRequest:
         """The search for every user below one base."""
-        return SearchRequest(base, self.scope, self.users_filter, self.attribute_map.attributes)
+        return SearchRequest(base, self.scope, self.users_filter, self._attributes)
 
     def login_search(self, base: str, login_filter: Filter) -> SearchRequest:
         """The search for one user below one base; two are enough to see that it isn't one."""
         both = And((self.users_filter, login_filter))
-        return SearchRequest(base, self.scope, both, self.attribute_map.attributes, size_limit_count=2)
+        return SearchRequest(base, self.scope, both, self._attributes, size_limit_count=2)
 
     def entry_search(self, dn: str) -> SearchRequest:
         """The search for one entry by its DN, if it is still one of the users."""
-        return SearchRequest(dn, Scope.BASE, self.users_filter, self.attribute_map.attributes, size_limit_count=2)
+        return SearchRequest(dn, Scope.BASE, self.users_filter, self._attributes, size_limit_count=2)

@@ -77,14 +77,22 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._failure: DirectoryUnavailable | None = None
         self._entry_reader = EntryReader(limits.message_bytes)
+        self._gathered: list[bytes] = []
         self._streaming: Exchange | None = None
         """The search whose entry came last: more of them will follow."""
 
     # What is asked
 
     def send_search(self, search: SearchRequest, controls: bytes = b"") -> Exchange:
-        """A search that is under way; its answer is awaited with `wait`."""
-        return self._send(messages.SEARCH_DONE, lambda message_id: messages.write_search(message_id, search, controls))
+        """A search that is under way; its answer is awaited with `wait`.
+
+        Searches of one turn of the event loop leave together, with one call of the system.
+        """
+        return self._send(
+            messages.SEARCH_DONE,
+            lambda message_id: messages.write_search(message_id, search, controls),
+            self._gather,
+        )
 
     async def bind(self, dn: str, password: Secret, controls: bytes = b"") -> Response:
         """The answer to one simple bind. Nothing else may be in flight (RFC 4511 §4.2.1).
@@ -285,13 +293,25 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
             raise
 
-    def _send(self, answer_kind: int, write: Callable[[int], bytes]) -> Exchange:
+    def _gather(self, data: bytes) -> None:
+        if not self._gathered:
+            asyncio.get_running_loop().call_soon(self._send_gathered)
+        self._gathered.append(data)
+
+    def _send_gathered(self) -> None:
+        data, self._gathered = b"".join(self._gathered), []
+        if self.is_usable and self._transport is not None:
+            self._transport.write(data)
+
+    def _send(
+        self, answer_kind: int, write: Callable[[int], bytes], hand_over: Callable[[bytes], None] | None = None
+    ) -> Exchange:
         transport = self._require_transport()
         message_id = self._next_id()
         data = write(message_id)
         exchange = Exchange(message_id, answer_kind, asyncio.get_running_loop().create_future())
         self._exchanges[message_id] = exchange
-        transport.write(data)
+        (hand_over or transport.write)(data)
         return exchange
 
     def _next_id(self) -> int:
@@ -302,7 +322,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _abandon(self, exchange: Exchange) -> None:
         if self._exchanges.pop(exchange.message_id, None) is not None and self.is_usable:
-            self._require_transport().write(messages.write_abandon(self._next_id(), exchange.message_id))
+            self._gather(messages.write_abandon(self._next_id(), exchange.message_id))  # behind what it abandons
 
     def _require_transport(self) -> asyncio.Transport:
         if self._failure is not None:

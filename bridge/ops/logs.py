@@ -67,6 +67,7 @@ def route_library_logs(logger: FilteringBoundLogger, level: str) -> None:
 
 def log_observer(logger: FilteringBoundLogger, *, usernames: bool) -> Observer:
     """An observer that writes a line for each event; without `usernames`, no line holds one."""
+    is_verbose = logger.is_enabled_for(logging.DEBUG)
 
     def observe(event: Event) -> None:
         match event:
@@ -92,7 +93,7 @@ def log_observer(logger: FilteringBoundLogger, *, usernames: bool) -> Observer:
                 logger.warning(
                     "server.set_aside", directory=directory, server=server, error=error.message, pause_s=pause_s
                 )
-            case OperationEnded():
+            case OperationEnded() if is_verbose:
                 logger.debug("operation.ended", **{name: getattr(event, name) for name in _OPERATION_FIELDS})
 
     return observe

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bridge.directory import Scope, SearchRequest
+from bridge.ldap.connection import Connection
+from bridge.ldap.settings import LdapSettings, ServerAddress
+from bridge.ldap.transport import open_connection
+from bridge.syntax.ber import message_size, read_header
+from bridge.syntax.filters import Present
+
+SEARCH = SearchRequest("dc=example,dc=com", Scope.SUBTREE, Present("uid"), ("uid",))
+SEARCH_TAG, ABANDON_TAG = 0x63, 0x50
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[Connection, asyncio.StreamReader]]:
+    """A connection, and what its server reads."""
+    arrived: asyncio.Queue[asyncio.StreamReader] = asyncio.Queue()
+    writers: list[asyncio.StreamWriter] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await arrived.put(reader)
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    address = ServerAddress("ldap", "127.0.0.1", port, False)
+    connection = await open_connection(LdapSettings("company", (address,)), address)
+    try:
+        yield connection, await arrived.get()
+    finally:
+        connection.abort()
+        for writer in writers:
+            writer.close()
+        server.close()
+        await server.wait_closed()
+
+
+def tags_of(data: bytes) -> list[int]:
+    """The operations of the messages in `data`, by their tags."""
+    found, position = [], 0
+    while (size := message_size(data, position)) is not None and position + size <= len(data):
+        _, inner, end = read_header(data, position, len(data))
+        _, _, inner = read_header(data, inner, end)
+        found.append(data[inner])
+        position += size
+    assert position == len(data)
+    return found
+
+
+async def test_searches_of_one_turn_leave_together() -> None:
+    """Fifty logins at once cost one call of the system, not fifty."""
+    async with connected() as (connection, reader):
+        for _ in range(5):
+            connection.send_search(SEARCH)
+        assert tags_of(await asyncio.wait_for(reader.read(65536), 5)) == [SEARCH_TAG] * 5
+
+
+async def test_search_that_is_given_up_at_once_is_abandoned_behind_itself() -> None:
+    """An abandon request that came before its search would leave the server working for nobody (RFC 4511 §4.11)."""
+    async with connected() as (connection, reader):
+        waiting = asyncio.create_task(connection.wait(connection.send_search(SEARCH)))
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        exchange = connection.send_search(SEARCH)
+        connection._abandon(exchange)
+        data = b""
+        while len(tags_of(data)) < 3:
+            data += await asyncio.wait_for(reader.read(65536), 5)
+        assert [tag for tag in tags_of(data) if tag == SEARCH_TAG] == [SEARCH_TAG, SEARCH_TAG]
+        assert tags_of(data)[-1] == ABANDON_TAG
+
+
+async def test_what_was_gathered_is_not_sent_over_a_connection_that_has_ended() -> None:
+    """A connection dropped in the same turn carries nothing more."""
+    async with connected() as (connection, reader):
+        exchange = connection.send_search(SEARCH)
+        connection.abort()
+        with pytest.raises(Exception, match="dropped"):
+            await connection.wait(exchange)
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(65536), 5) == b""
