@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from bridge.directory import Entry, SearchRequest
     from bridge.ldap.messages import Response
+    from bridge.ldap.pace import Pace
     from bridge.ldap.settings import Limits
     from bridge.model import Secret
 
-_READ_BYTES = 16 * 1024
-"""What is taken at once: some 60 entries, a quarter of a millisecond of decoding, then other work gets its turn."""
+_READ_BYTES = 64 * 1024
 _LAST_MESSAGE_ID = 2**31 - 1
 """RFC 4511 §4.1.1.1."""
 _SETTLE_ROUNDS = 3
@@ -68,6 +68,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, peer: Peer, limits: Limits) -> None:
         self.peer = peer
+        self.pace: Pace | None = None
+        """How much is read at once, where it matters."""
         self._limits = limits
         self._read_buffer = memoryview(bytearray(_READ_BYTES))
         self._incomplete = bytearray()
@@ -180,7 +182,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the hint is always -1
         """Where asyncio puts what it reads next."""
-        return self._read_buffer
+        return self._read_buffer if self.pace is None else self._read_buffer[: self.pace.read_bytes]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Takes what has been read; a broken protocol ends the connection."""

@@ -18,6 +18,7 @@ from bridge.ldap.binds import BindConnections
 from bridge.ldap.gate import Gate
 from bridge.ldap.listing import Listing
 from bridge.ldap.lookups import LookupConnections
+from bridge.ldap.pace import Pace
 from bridge.ldap.results import ASK_ANOTHER_SERVER, judge_user_bind
 from bridge.ldap.root_dse import read_root_dse
 from bridge.ldap.servers import Servers
@@ -50,6 +51,7 @@ class LdapDirectory:
         queue = settings.queue_limit_count
         self._lookup_gate = Gate(self.name, settings.limits.lookups_in_flight_count, queue)
         self._bind_gate = Gate(self.name, settings.bind_connection_count, queue)
+        self._pace = Pace(self._lookup_gate, self._bind_gate)
 
     async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
         """The entries of a small search by the service account."""
@@ -93,7 +95,7 @@ class LdapDirectory:
             try:
                 with self._observed("listing", server):
                     root = await read_root_dse(connection)
-                    yield Listing(connection, searches, self._settings, root, self._observe)
+                    yield Listing(connection, searches, self._settings, root, pace=self._pace, observe=self._observe)
             except DirectoryUnavailable as error:
                 self._servers.set_aside(server, error)
                 raise

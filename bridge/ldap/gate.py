@@ -15,11 +15,17 @@ class Gate:
         self._semaphore = asyncio.Semaphore(open_count)
         self._queue_limit_count = queue_limit_count
         self._waiting_count = 0
+        self._inside_count = 0
 
     @property
     def waiting_count(self) -> int:
         """How many wait now."""
         return self._waiting_count
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether anybody is inside or waits."""
+        return self._inside_count > 0 or self._waiting_count > 0
 
     async def __aenter__(self) -> None:
         """Inside, one of the places is ours. Raises `DirectoryUnavailable` where too many wait already."""
@@ -34,6 +40,8 @@ class Gate:
             await self._semaphore.acquire()
         finally:
             self._waiting_count -= 1
+        self._inside_count += 1
 
     async def __aexit__(self, *exception: object) -> None:
+        self._inside_count -= 1
         self._semaphore.release()

@@ -22,13 +22,8 @@ if TYPE_CHECKING:
     from bridge.events import Observer
     from bridge.ldap.connection import Connection, Exchange
     from bridge.ldap.messages import Response
+    from bridge.ldap.pace import Pace
     from bridge.ldap.settings import LdapSettings
-
-_PORTION_COUNT = 60
-"""Entries handed on at once: a quarter of a millisecond of mapping, then logins have their turn.
-
-One login meets some eight turns of the event loop; docs/performance.md has what other sizes gave.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +42,12 @@ class Listing:
         searches: Sequence[SearchRequest],
         settings: LdapSettings,
         root: RootDSE | None,
+        *,
+        pace: Pace,
         observe: Observer,
     ) -> None:
         self._connection = connection
+        self._pace = connection.pace = pace
         self._searches = searches
         self._settings = settings
         self._observe = observe
@@ -62,8 +60,11 @@ class Listing:
     async def __aiter__(self) -> AsyncIterator[Sequence[Entry]]:
         for search in self._searches:
             async for entries in self._read_pages(search):
-                for start in range(0, len(entries), _PORTION_COUNT):
-                    yield entries[start : start + _PORTION_COUNT]
+                start = 0
+                while start < len(entries):
+                    end = start + self._pace.portion_count
+                    yield entries[start:end]
+                    start = end
 
     async def _read_pages(self, search: SearchRequest) -> AsyncIterator[list[Entry]]:
         cookies: set[bytes] = set()
