@@ -88,6 +88,10 @@ class Roster(Sequence[User]):
         """The id of the user at `position`, in UTF-8."""
         return self._ids[self._id_ends[position] : self._id_ends[position + 1]]
 
+    def ids(self) -> Iterator[bytes]:
+        """The ids of all users, in UTF-8."""
+        return map(self.id_of, range(len(self)))
+
     def rows(self) -> Iterator[tuple[str, int]]:
         """Folded user names with their positions, in order."""
         for position in range(len(self)):

@@ -31,6 +31,7 @@ from bridge.ops.tls import ServerCertificate
 from bridge.service import Bridge
 from bridge.snapshots import MemorySnapshotStore
 from bridge.source import DirectorySource
+from bridge.throttle import MemoryThrottle, ThrottleRules
 from bridge.web.admin import AdminHandler
 from bridge.web.callers import Callers
 from bridge.web.handlers import MailStoreHandler
@@ -109,6 +110,7 @@ def make_source(loaded: Loaded, position: int, observe: Observer) -> DirectorySo
         scope=_SCOPES[section.users.scope],
         login_template=section.login_template,
         list_disabled=section.disabled_accounts == "list",
+        password_changed=section.password_changed,
         ttl_s=configuration.cache.ttl_s,
         stale_if_error_s=configuration.cache.stale_if_error_s,
         min_user_count=removals.min_users,
@@ -121,6 +123,8 @@ def make_bridge(loaded: Loaded, observe: Observer) -> Bridge:
     configuration = loaded.configuration
     endpoints = {endpoint.path: configuration.directories_of(endpoint) for endpoint in configuration.endpoints}
     sources = [make_source(loaded, position, observe) for position in range(len(configuration.directories))]
+    auth = configuration.auth
+    rules = ThrottleRules(auth.remember_failures_s, auth.max_failures, auth.window_s, auth.remember_successes_s)
     return Bridge(
         endpoints,
         sources,
@@ -128,6 +132,8 @@ def make_bridge(loaded: Loaded, observe: Observer) -> Bridge:
         clock=time.time,
         make_token=lambda: f"mailstore-bridge-{secrets.token_hex(16)}",
         observe=observe,
+        throttle=MemoryThrottle(rules, secrets.token_bytes(32), time.time),
+        fast_refusals=auth.fast_refusals,
     )
 
 

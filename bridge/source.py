@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from bridge.directory import Scope, SearchRequest
 from bridge.errors import SearchInvalid
-from bridge.syntax.filters import And
+from bridge.syntax.filters import And, parse_filter_template
 
 if TYPE_CHECKING:
-    from bridge.directory import Directory
+    from bridge.directory import Directory, Entry
     from bridge.mapping import AttributeMap
     from bridge.syntax.filters import Filter, FilterTemplate
 
@@ -28,14 +28,24 @@ class DirectorySource:
     login_template: FilterTemplate | None = None
     """None: users are found through the last listing, since their names are composed."""
     list_disabled: bool = False
+    password_changed: tuple[str, ...] = ()
+    """Attributes that take another value when a password is set; asked for when somebody logs in."""
     ttl_s: float = 300.0
     stale_if_error_s: float = 86_400.0
     min_user_count: int = 0
     allow_empty: bool = False
+    finds_by_user_name: bool = field(init=False, repr=False)
+    """Whether a login finds nobody by anything but the userName."""
     _attributes: tuple[str, ...] = field(init=False, repr=False)
+    _login_attributes: tuple[str, ...] = field(init=False, repr=False)
+    _mark_names: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._attributes = self.attribute_map.attributes
+        names = {name.lower(): name for name in (*self._attributes, *self.password_changed)}
+        self._login_attributes = tuple(names.values())
+        self._mark_names = tuple(name.lower() for name in self.password_changed)
+        self.finds_by_user_name = self.login_template in (None, self._default_template())
 
     @property
     def name(self) -> str:
@@ -64,8 +74,17 @@ class DirectorySource:
     def login_search(self, base: str, login_filter: Filter) -> SearchRequest:
         """The search for one user below one base; two are enough to see that it isn't one."""
         both = And((self.users_filter, login_filter))
-        return SearchRequest(base, self.scope, both, self._attributes, size_limit_count=2)
+        return SearchRequest(base, self.scope, both, self._login_attributes, size_limit_count=2)
 
     def entry_search(self, dn: str) -> SearchRequest:
         """The search for one entry by its DN, if it is still one of the users."""
-        return SearchRequest(dn, Scope.BASE, self.users_filter, self._attributes, size_limit_count=2)
+        return SearchRequest(dn, Scope.BASE, self.users_filter, self._login_attributes, size_limit_count=2)
+
+    def password_mark(self, entry: Entry) -> tuple[bytes, ...]:
+        """What changes when the entry's password is set; empty where the directory shows nothing of it."""
+        attributes = entry.attributes
+        return tuple([bytes(value) for name in self._mark_names for value in attributes.get(name, ())])
+
+    def _default_template(self) -> FilterTemplate | None:
+        attribute = self.attribute_map.user_name_attribute
+        return parse_filter_template(f"({attribute}={{user}})") if attribute is not None else None

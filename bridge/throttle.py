@@ -221,6 +221,8 @@ class MemoryThrottle:
 
     def remembered_successes(self, directory: str) -> frozenset[str]:
         """The ids of those whose password is accepted without a bind."""
+        if self._rules.remember_successes_s <= 0:
+            return frozenset()
         return frozenset(
             user_id
             for (name, user_id), memory in self._memories.items()

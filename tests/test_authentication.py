@@ -22,6 +22,7 @@ from bridge.snapshots import MemorySnapshotStore
 from bridge.source import DirectorySource
 from bridge.syntax import ber
 from bridge.syntax.filters import parse_filter, parse_filter_template
+from bridge.throttle import MemoryThrottle, ThrottleRules
 from tests.faulty_server import FaultyServer, OnBind, small_directory
 from tests.slapd import PEOPLE, READER, READER_PASSWORD
 
@@ -51,9 +52,9 @@ class Setting:
         return verdict.directory if isinstance(verdict, Accepted) else verdict.reason
 
 
-def source(server: FaultyServer, name: str, **options: object) -> DirectorySource:
+def source(server: FaultyServer, name: str, *, bind_connection_count: int = 8, **options: object) -> DirectorySource:
     address = ServerAddress("ldap", "127.0.0.1", server.port)
-    limits = {"request_timeout_s": 2.0, "connect_timeout_s": 2.0}
+    limits = {"request_timeout_s": 2.0, "connect_timeout_s": 2.0, "bind_connection_count": bind_connection_count}
     settings = LdapSettings(
         name,
         (address,),
@@ -68,23 +69,33 @@ def source(server: FaultyServer, name: str, **options: object) -> DirectorySourc
         ),
         "bases": (PEOPLE,),
         "login_template": parse_filter_template("(uid={user})"),
+        "password_changed": ("pwdChangedTime",),
         **options,
     }
     return DirectorySource(directory=LdapDirectory(settings, lambda _event: None), **found)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
-async def setting(servers: Sequence[FaultyServer], **options: object) -> AsyncIterator[Setting]:
+async def setting(
+    servers: Sequence[FaultyServer],
+    *,
+    rules: ThrottleRules | None = None,
+    fast_refusals: bool = True,
+    endpoints: Sequence[str] = ("/m",),
+    **options: object,
+) -> AsyncIterator[Setting]:
     events, clock = list[Event](), Clock()
-    sources = [source(server, name, **options) for server, name in zip(servers, "abc", strict=False)]
+    sources = [source(server, name, **options) for server, name in zip(servers, "abc", strict=False)]  # type: ignore[arg-type]
     names = tuple(found.name for found in sources)
     bridge = Bridge(
-        {"/m": names},
+        dict.fromkeys(endpoints, names),
         sources,
         store=MemorySnapshotStore(),
         clock=clock,
         make_token=lambda: "token",
         observe=events.append,
+        throttle=MemoryThrottle(rules or ThrottleRules(), b"k" * 32, clock),
+        fast_refusals=fast_refusals,
     )
     try:
         yield Setting(bridge, events, clock)

@@ -51,6 +51,8 @@ class Preset(BaseModel):
     login_filter: str | None = None
     """None makes it from userName."""
     account_states: tuple[PresetState, ...] = ()
+    password_changed: tuple[str, ...] = ()
+    """Attributes that take another value when a password is set."""
 
 
 def load_preset(name: str) -> Preset:

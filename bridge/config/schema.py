@@ -156,6 +156,24 @@ class CacheSection(Section):
     refresh_ahead: bool = Field(True, description="Renew listings before they expire, so that nobody waits.")
 
 
+class AuthSection(Section):
+    """How wrong passwords are kept from locking accounts."""
+
+    remember_failures_s: DurationS = Field(
+        1800.0, alias="remember_failures", description="A wrong password is refused again without a bind; 0s: never."
+    )
+    max_failures: int = Field(
+        4, ge=1, le=100, description="Different wrong passwords of one user; after that many there are no binds."
+    )
+    window_s: DurationS = Field(1800.0, alias="window", description="How long after the last wrong one they count.")
+    remember_successes_s: DurationS = Field(
+        0.0, alias="remember_successes", description="A right password is accepted again without a bind; 0s: never."
+    )
+    fast_refusals: bool = Field(
+        False, description="Refuse without waiting as long as a bind takes; time then tells who exists."
+    )
+
+
 class RemovalsSection(Section):
     """When a listing that lacks users is not believed."""
 
