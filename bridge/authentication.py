@@ -259,7 +259,8 @@ def judge_entry(source: DirectorySource, entry: Entry) -> Candidate:
         user_name = attribute_map.map_entry(entry).user.user_name
     except EntryUnusable:
         return Candidate(entry, user_id, "", rejection or Rejection.NOT_LISTED, is_listed=False)
-    return Candidate(entry, user_id, user_name, rejection, is_listed=rejection is None or source.list_disabled)
+    is_listed = rejection is None or source.list_disabled or attribute_map.exclusion(entry) is None
+    return Candidate(entry, user_id, user_name, rejection, is_listed)
 
 
 async def _find_by_filter(source: DirectorySource, login_filter: Filter) -> tuple[Entry, ...]:

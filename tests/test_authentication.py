@@ -154,9 +154,16 @@ def answers(code: int, text: str = "", controls: bytes = b"", tail: bytes = b"")
     return on_bind
 
 
-def control(name: str, value: bytes | None) -> bytes:
-    content = (ber.write_octets(name.encode()), b"" if value is None else ber.write_octets(value))
-    return ber.write_element(0xA0, ber.write_element(ber.SEQUENCE, *content))
+def controls_of(*each: tuple[str, bytes]) -> bytes:
+    found = [
+        ber.write_element(ber.SEQUENCE, ber.write_octets(name.encode()), ber.write_octets(value))
+        for name, value in each
+    ]
+    return ber.write_element(0xA0, *found)
+
+
+def control(name: str, value: bytes) -> bytes:
+    return controls_of((name, value))
 
 
 def policy(*, error: int | None = None, grace: int | None = None, expires: int | None = None) -> bytes:
@@ -170,6 +177,16 @@ def policy(*, error: int | None = None, grace: int | None = None, expires: int |
     return control(messages.PASSWORD_POLICY, ber.write_element(ber.SEQUENCE, *parts))
 
 
+def both_of_389(error: int) -> bytes:
+    """The controls of 389 DS: the one of the policy draft, and Netscape's own."""
+    value = ber.write_element(ber.SEQUENCE, ber.write_integer(error, 0x81))
+    return controls_of((messages.PASSWORD_POLICY, value), (messages.PASSWORD_EXPIRED, b"0"))
+
+
+EXPIRED_389, MUST_CHANGE_389 = both_of_389(0), both_of_389(2)
+
+
+INACTIVATED = "Account inactivated. Contact system administrator."
 AD = "80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, data {}, v1db1\0"
 
 
@@ -199,8 +216,33 @@ AD = "80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, da
         (answers(49, AD.format("773")), Rejection.MUST_CHANGE_PASSWORD),
         (answers(49, AD.format("775")), Rejection.ACCOUNT_LOCKED),
         (answers(49, AD.format("999")), Rejection.WRONG_PASSWORD),
+        (answers(49, AD.format("52f")), Rejection.LOGON_NOT_GRANTED),
+        (answers(49, AD.format("568")), Rejection.TOO_MANY_GROUPS),
+        (answers(49, AD.format("569")), Rejection.LOGON_NOT_GRANTED),
+        (answers(49, AD.format("0")), Rejection.WRONG_PASSWORD),
+        (answers(49, AD.format("52E").upper()), Rejection.WRONG_PASSWORD),
+        (answers(53, AD.format("775")), Rejection.ACCOUNT_DISABLED),
+        (answers(49, "Simple Bind Failed: NT_STATUS_NO_SUCH_USER"), Rejection.ENTRY_GONE),
+        (answers(49, "Simple Bind Failed: NT_STATUS_WRONG_PASSWORD"), Rejection.WRONG_PASSWORD),
+        (answers(49, "Simple Bind Failed: NT_STATUS_LOGON_FAILURE"), Rejection.WRONG_PASSWORD),
+        (answers(49, "Simple Bind Failed: NT_STATUS_ACCOUNT_RESTRICTION"), Rejection.LOGON_NOT_GRANTED),
+        (answers(49, "Simple Bind Failed: NT_STATUS_INVALID_LOGON_HOURS"), Rejection.NOT_AT_THIS_TIME),
+        (answers(49, "Simple Bind Failed: NT_STATUS_INVALID_WORKSTATION"), Rejection.NOT_FROM_THIS_PLACE),
+        (answers(49, "Simple Bind Failed: NT_STATUS_PASSWORD_EXPIRED"), Rejection.PASSWORD_EXPIRED),
+        (answers(49, "Simple Bind Failed: NT_STATUS_ACCOUNT_DISABLED"), Rejection.ACCOUNT_DISABLED),
+        (answers(49, "Simple Bind Failed: NT_STATUS_TOO_MANY_CONTEXT_IDS"), Rejection.TOO_MANY_GROUPS),
+        (answers(49, "Simple Bind Failed: NT_STATUS_LOGON_TYPE_NOT_GRANTED"), Rejection.LOGON_NOT_GRANTED),
+        (answers(49, "Simple Bind Failed: NT_STATUS_ACCOUNT_EXPIRED"), Rejection.ACCOUNT_EXPIRED),
+        (answers(49, "Simple Bind Failed: NT_STATUS_PASSWORD_MUST_CHANGE"), Rejection.MUST_CHANGE_PASSWORD),
+        (answers(49, "Simple Bind Failed: NT_STATUS_ACCOUNT_LOCKED_OUT"), Rejection.ACCOUNT_LOCKED),
+        (answers(49, "Simple Bind Failed: NT_STATUS_OK"), Rejection.WRONG_PASSWORD),
+        (answers(49, "password expired!", controls=EXPIRED_389), Rejection.PASSWORD_EXPIRED),
+        (answers(0, controls=MUST_CHANGE_389), Rejection.MUST_CHANGE_PASSWORD),
         (answers(19), Rejection.ACCOUNT_LOCKED),
+        (answers(19, "Exceed password retry limit. Please try later."), Rejection.ACCOUNT_LOCKED),
         (answers(53), Rejection.ACCOUNT_DISABLED),
+        (answers(53, INACTIVATED, controls=policy(error=1)), Rejection.ACCOUNT_DISABLED),
+        (answers(53, "Entry permanently locked."), Rejection.ACCOUNT_LOCKED),
         (answers(48), Rejection.NO_PASSWORD),
         (answers(32), Rejection.ENTRY_GONE),
         (answers(34), Rejection.ENTRY_GONE),

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ARCHIVE_NAME_REPLACES = re.compile(r'["<>|:\\/]')
 _GUID_BYTES = 16
+_LASTING = frozenset((Rejection.ACCOUNT_DISABLED, Rejection.ACCOUNT_EXPIRED))
+"""What takes somebody out of the list. A lock or a password to be changed doesn't: MailStore might delete the user."""
 
 
 class IdForm(Enum):
@@ -111,6 +113,13 @@ class AttributeMap:
         """Why the account may not be used, or None."""
         for state in self.account_states:
             if state.applies(entry):
+                return state.rejection
+        return None
+
+    def exclusion(self, entry: Entry) -> Rejection | None:
+        """Why the account is left out of the list, or None."""
+        for state in self.account_states:
+            if state.rejection in _LASTING and state.applies(entry):
                 return state.rejection
         return None
 
