@@ -43,6 +43,8 @@ class _Decision:
     verdict: Verdict
     bind: BindResult | None = None
     detail: str = ""
+    asked: str | None = None
+    """The directory whose time a refusal must take; None where none was meant."""
 
 
 class Candidate(NamedTuple):
@@ -102,11 +104,17 @@ class Authenticator:
     async def authenticate(self, user_name: str, password: Secret) -> Verdict:
         """Whether the password is the user's.
 
-        Raises a `BridgeError` where that could not be found out.
+        The password is forgotten afterwards. Raises a `BridgeError` where that could not be found out.
         """
-        started_s = self._clock()
-        decision = await self._decide(user_name, password)
+        started_s, began_s = self._clock(), asyncio.get_running_loop().time()
+        try:
+            decision = await self._decide(user_name, password, began_s)
+        finally:
+            # Security: errors are kept for a while here and there, and with their tracebacks whatever frames held.
+            password.forget()
         bind = decision.bind
+        if decision.asked is not None:
+            await self._binds.level(decision.asked, began_s, was_bound=bind is not None)
         self._observe(
             UserAuthenticated(
                 endpoint=self._endpoint,
@@ -121,24 +129,22 @@ class Authenticator:
         )
         return decision.verdict
 
-    async def _decide(self, user_name: str, password: Secret) -> _Decision:
+    async def _decide(self, user_name: str, password: Secret, began_s: float) -> _Decision:
         if not password:
             # Security: a simple bind without a password is anonymous and succeeds (RFC 4513 §5.1.2).
             return _Decision(Rejected(Rejection.EMPTY_PASSWORD))
-        started_s = asyncio.get_running_loop().time()
         found = await self._find(user_name) if user_name else None
         if found is None:
-            verdict = Rejected(Rejection.UNKNOWN_USER)
-            return await self._bind_nobody(self._stand_in_for(user_name), password, verdict, started_s)
+            return await self._bind_nobody(self._stand_in_for(user_name), password, Rejected(Rejection.UNKNOWN_USER))
         source = found.directory.source
         if len(found.candidates) > 1:
             names = " and ".join(candidate.entry.dn for candidate in found.candidates)
             verdict = Rejected(Rejection.AMBIGUOUS_USER, source.name)
-            decision = await self._bind_nobody(source, password, verdict, started_s)
+            decision = await self._bind_nobody(source, password, verdict)
             return replace(decision, detail=f"the name belongs to {names}")
         candidate, mark = found.candidates[0], source.password_mark(found.candidates[0].entry)
         attempt = self._binds.throttle.identify(source.name, candidate.user_id, user_name, password, mark)
-        return await self._bind_user(source, candidate, attempt, password, started_s)
+        return await self._bind_user(source, candidate, attempt, password, began_s)
 
     async def _find(self, user_name: str) -> Found | None:
         """The directory that holds the name, with what it holds, or None where none does.
@@ -179,11 +185,11 @@ class Authenticator:
         return not (is_user_name or directory.source.finds_by_user_name)
 
     async def _bind_user(
-        self, source: DirectorySource, candidate: Candidate, attempt: Attempt, password: Secret, started_s: float
+        self, source: DirectorySource, candidate: Candidate, attempt: Attempt, password: Secret, began_s: float
     ) -> _Decision:
         """The one bind of this request. Who may not log in is bound all the same, so that time tells nothing."""
         entry, user_id, _, refusal, _ = candidate
-        answer = await self._binds.bind(source.directory, entry.dn, password, attempt, started_s)
+        answer = await self._binds.bind(source.directory, entry.dn, password, attempt, began_s)
         bind, notice, reason = None, None, refusal
         if isinstance(answer, Permission):
             reason = _REFUSED_FROM_MEMORY.get(answer) or refusal
@@ -194,12 +200,9 @@ class Authenticator:
             return _Decision(Accepted(source.name, user_id, notice), bind)
         if refusal is not None:
             self._binds.throttle.forget_successes(source.name, (user_id,))
-        await self._binds.level(source.name, started_s, was_bound=bind is not None)
-        return _Decision(Rejected(reason, source.name, user_id), bind)
+        return _Decision(Rejected(reason, source.name, user_id), bind, asked=source.name)
 
-    async def _bind_nobody(
-        self, source: DirectorySource, password: Secret, verdict: Rejected, started_s: float
-    ) -> _Decision:
+    async def _bind_nobody(self, source: DirectorySource, password: Secret, verdict: Rejected) -> _Decision:
         """A bind that must fail, as neither time nor number may tell who exists.
 
         Security: the DN is random. One made of the user's text could be somebody outside of the users' filter, whose
@@ -207,8 +210,7 @@ class Authenticator:
         """
         base = (await source.resolve_bases())[0]
         bind = await source.directory.bind(f"cn={self._make_token()},{base}", password)
-        await self._binds.level(source.name, started_s, was_bound=True)
-        return _Decision(verdict, bind)
+        return _Decision(verdict, bind, asked=source.name)
 
     def _stand_in_for(self, user_name: str) -> DirectorySource:
         """The directory in which a name is bound that none holds, the same one each time.

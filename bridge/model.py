@@ -23,6 +23,10 @@ class Secret:
         """The bytes, for the one place that must send or compare them."""
         return self._value
 
+    def forget(self) -> None:
+        """The secret is empty from now on, for whoever still holds it: a frame, or the traceback of an error."""
+        self._value = b""
+
     def __bool__(self) -> bool:
         return bool(self._value)
 

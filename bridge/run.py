@@ -11,6 +11,7 @@ import ctypes
 import gc
 import os
 import random
+import resource
 import secrets
 import signal
 import ssl
@@ -56,6 +57,8 @@ _SWITCH_INTERVAL_S = 0.0005
 _M_MMAP_THRESHOLD = -3
 """The number in <malloc.h>."""
 _MMAP_THRESHOLD_BYTES = 1024 * 1024
+_PR_SET_DUMPABLE = 4
+"""The number in <linux/prctl.h>."""
 _SCOPES = {"subtree": Scope.SUBTREE, "one": Scope.ONE}
 
 
@@ -283,7 +286,16 @@ def tune_interpreter() -> None:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
 
+def protect_memory() -> None:
+    """Keeps the memory through which passwords pass out of core dumps, and from other processes of the same user."""
+    with contextlib.suppress(OSError, ValueError):  # a unit may forbid the call; ours has LimitCORE=0 then
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(AttributeError, OSError):  # Linux alone has prctl(2)
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
 async def serve(loaded: Loaded, stderr: TextIO) -> None:
     """Runs the service until it is told to end."""
+    protect_memory()
     tune_interpreter()
     await Service(loaded, stderr, os.environ).run()

@@ -56,7 +56,11 @@ class RecordingProxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        try:
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        except OSError:  # the server is down, and so is this
+            writer.transport.abort()
+            return
         back = asyncio.create_task(_copy(server_reader, writer))
         try:
             await self._forward(reader, server_writer)

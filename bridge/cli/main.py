@@ -21,7 +21,7 @@ from bridge import __version__
 from bridge.config.loading import json_schema, load
 from bridge.errors import BridgeError, ConfigurationError, DirectoryError, SnapshotMissing
 from bridge.model import Accepted, Secret
-from bridge.run import make_bridge, serve
+from bridge.run import make_bridge, protect_memory, serve
 
 if TYPE_CHECKING:
     from bridge.config.loading import Loaded
@@ -126,6 +126,7 @@ def auth_command(config_path: str, endpoint: str | None, user: str) -> None:
 
     It is asked for on the terminal, or is the first line of standard input.
     """
+    protect_memory()
     loaded = _load(config_path)
     path = _endpoint(loaded, endpoint)
     if sys.stdin.isatty():

@@ -138,6 +138,7 @@ class MailStoreHandler:
         trace.caller = credentials.username
         await callers.verify(credentials)
         command = parse_command(body, request.headers.get("Content-Type"))
+        del body, credentials  # Security: nothing but the command holds a password while the directory is asked
         if isinstance(command, ListCommand):
             trace.command = "list"
             return await self._list(request, path)
