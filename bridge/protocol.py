@@ -16,6 +16,7 @@ import orjson
 
 from bridge.errors import (
     BridgeError,
+    CallerElsewhere,
     CallerRejected,
     DirectoryRefused,
     DirectoryUnavailable,
@@ -47,6 +48,7 @@ _MESSAGE_LIMIT_CHARACTERS = 2000
 _FORM = "application/x-www-form-urlencoded"
 _STATUSES: dict[type[BridgeError], int] = {
     CallerRejected: 401,
+    CallerElsewhere: 401,
     Malformed: 400,
     UnknownCommand: 400,
     TooLarge: 413,

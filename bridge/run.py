@@ -33,6 +33,7 @@ from bridge.service import Bridge
 from bridge.snapshots import MemorySnapshotStore
 from bridge.source import DirectorySource
 from bridge.throttle import MemoryThrottle, ThrottleRules
+from bridge.web.addresses import UNIX, AllowedAddresses, Troublemakers
 from bridge.web.admin import AdminHandler
 from bridge.web.callers import Callers
 from bridge.web.handlers import MailStoreHandler
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from bridge.config.directories import Configuration, DirectorySection
     from bridge.config.loading import Loaded
+    from bridge.config.schema import EndpointSection
     from bridge.config.values import ListenAddress
     from bridge.events import Event, Observer
 
@@ -142,15 +144,22 @@ def make_bridge(loaded: Loaded, observe: Observer) -> Bridge:
 
 def make_callers(loaded: Loaded, limits: WebLimits) -> dict[str, Callers]:
     """Who may ask at each endpoint; the key is new with every configuration."""
-    key = secrets.token_bytes(32)
+    key, troublemakers = secrets.token_bytes(32), Troublemakers()
     found = {}
     for position, endpoint in enumerate(loaded.configuration.endpoints):
         passwords = {}
         for number, caller in enumerate(endpoint.callers):
             secret = loaded.secrets.get(("endpoints", position, "callers", number))
             passwords[caller.username] = secret if secret is not None else caller.password_hash or ""
-        found[endpoint.path] = Callers(passwords, key, limits)
+        found[endpoint.path] = Callers(passwords, key, limits, allowed=_allowed(endpoint), troublemakers=troublemakers)
     return found
+
+
+def _allowed(endpoint: EndpointSection) -> AllowedAddresses | None:
+    if endpoint.allow_from is None:
+        return None
+    networks = [network for network in endpoint.allow_from if not isinstance(network, str)]
+    return AllowedAddresses(networks, unix=UNIX in endpoint.allow_from)
 
 
 class Service:

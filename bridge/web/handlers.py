@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from aiohttp import web
 
 from bridge import __version__
-from bridge.errors import BridgeError, CallerRejected, Malformed, NoEndpoint, TooBusy, TooLarge
+from bridge.errors import BridgeError, CallerElsewhere, CallerRejected, Malformed, NoEndpoint, TooBusy, TooLarge
 from bridge.events import RequestAnswered
 from bridge.protocol import (
     BODY_LIMIT_BYTES,
@@ -127,6 +127,7 @@ class MailStoreHandler:
         trace.endpoint = path
         if request.method != "POST":
             return Reply(405, _WHAT_THIS_IS.encode(), (("Allow", "POST"), ("Content-Type", _PLAIN_TEXT)))
+        callers.check_address(request.remote)
         body = await self._read_body(request)
         headers = request.headers.getall("Authorization", [])
         if len(headers) > 1:
@@ -136,7 +137,7 @@ class MailStoreHandler:
             trace.challenge = True
             raise CallerRejected(remedy="Enter the user name and the password of `callers` in MailStore.")
         trace.caller = credentials.username
-        await callers.verify(credentials)
+        await callers.verify(credentials, request.remote)
         command = parse_command(body, request.headers.get("Content-Type"))
         del body, credentials  # Security: nothing but the command holds a password while the directory is asked
         if isinstance(command, ListCommand):
@@ -193,7 +194,7 @@ class MailStoreHandler:
         response.headers["Content-Type"] = self._content_type
         for name, value in reply.headers:
             response.headers[name] = value
-        if isinstance(trace.error, Malformed | TooLarge):
+        if isinstance(trace.error, Malformed | TooLarge | CallerElsewhere):
             response.force_close()  # what is left of the body is not waited for
         try:
             if _is_taken_at_once(request, reply.body):
