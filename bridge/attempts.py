@@ -84,6 +84,7 @@ class UserBinds:
                     continue
                 if failure is not None:
                     sharer.set_exception(failure)
+                    sharer.exception()  # whoever waits may go away in this very moment, and nobody would fetch it
                 else:
                     sharer.set_result(result)  # None where the one that was bound went away: they try for themselves
         if self._waiting:

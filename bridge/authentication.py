@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import unicodedata
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.errors import BridgeError, EntryUnusable
@@ -36,8 +35,7 @@ _REFUSED_FROM_MEMORY = {
 _FROM_MEMORY = "accepted from memory, without a bind"
 
 
-@dataclass(frozen=True, slots=True)
-class _Decision:
+class _Decision(NamedTuple):  # made for each login, as everything else here
     """A verdict, and what the log should know beside it."""
 
     verdict: Verdict
@@ -141,7 +139,7 @@ class Authenticator:
             names = " and ".join(candidate.entry.dn for candidate in found.candidates)
             verdict = Rejected(Rejection.AMBIGUOUS_USER, source.name)
             decision = await self._bind_nobody(source, password, verdict)
-            return replace(decision, detail=f"the name belongs to {names}")
+            return decision._replace(detail=f"the name belongs to {names}")
         candidate, mark = found.candidates[0], source.password_mark(found.candidates[0].entry)
         attempt = self._binds.throttle.identify(source.name, candidate.user_id, user_name, password, mark)
         return await self._bind_user(source, candidate, attempt, password, began_s)
@@ -255,14 +253,19 @@ def judge_entry(source: DirectorySource, entry: Entry) -> Candidate:
     """Whom the entry makes, and whether its owner may log in."""
     attribute_map = source.attribute_map
     rejection = attribute_map.account_rejection(entry)
-    user_id = entry.dn
     try:
-        user_id = attribute_map.id_of(entry)
-        user_name = attribute_map.map_entry(entry).user.user_name
+        user = attribute_map.map_entry(entry).user
     except EntryUnusable:
-        return Candidate(entry, user_id, "", rejection or Rejection.NOT_LISTED, is_listed=False)
+        return Candidate(entry, _id_or_dn(source, entry), "", rejection or Rejection.NOT_LISTED, is_listed=False)
     is_listed = rejection is None or source.list_disabled or attribute_map.exclusion(entry) is None
-    return Candidate(entry, user_id, user_name, rejection, is_listed)
+    return Candidate(entry, user.id, user.user_name, rejection, is_listed)
+
+
+def _id_or_dn(source: DirectorySource, entry: Entry) -> str:
+    try:
+        return source.attribute_map.id_of(entry)
+    except EntryUnusable:
+        return entry.dn
 
 
 async def _find_by_filter(source: DirectorySource, login_filter: Filter) -> tuple[Entry, ...]:

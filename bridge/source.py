@@ -82,8 +82,11 @@ class DirectorySource:
 
     def password_mark(self, entry: Entry) -> tuple[bytes, ...]:
         """What changes when the entry's password is set; empty where the directory shows nothing of it."""
-        attributes = entry.attributes
-        return tuple([bytes(value) for name in self._mark_names for value in attributes.get(name, ())])
+        found: tuple[bytes, ...] = ()
+        for name in self._mark_names:
+            if name in entry.attributes:
+                found += tuple(entry.attributes[name])
+        return found
 
     def _default_template(self) -> FilterTemplate | None:
         attribute = self.attribute_map.user_name_attribute
