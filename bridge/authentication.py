@@ -194,6 +194,8 @@ class Authenticator:
             notice = _FROM_MEMORY
         else:
             bind, notice, reason = answer, answer.notice, answer.rejection or refusal
+            if reason is Rejection.ACCOUNT_LOCKED:  # ppolicy says so of accounts that are disabled or have ended, too
+                reason = refusal or reason
         if reason is None:
             return _Decision(Accepted(source.name, user_id, notice), bind)
         if refusal is not None:

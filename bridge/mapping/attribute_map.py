@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from bridge.errors import EntryUnusable
 from bridge.mapping.addresses import AddressRules
 from bridge.model import Rejection, User
+from bridge.syntax.times import parse_time_s
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bridge.directory import Entry
     from bridge.mapping.items import Item
+    from bridge.syntax.times import TimeForm
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ARCHIVE_NAME_REPLACES = re.compile(r'["<>|:\\/]')
@@ -35,7 +38,10 @@ class IdForm(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """An attribute that tells that an account may not be used; the test is one of `equals`, `bit` and `present`."""
+    """An attribute that tells that an account may not be used.
+
+    The test is one of `equals`, `bit` and `past`; without any, the attribute need only be there.
+    """
 
     rejection: Rejection
     attribute: str
@@ -43,9 +49,12 @@ class AccountState:
     """The value in this spelling, case ignored."""
     bit: int | None = None
     """A number of which this bit is set."""
+    past: TimeForm | None = None
+    """A time that has passed, written in this form."""
+    clock: Callable[[], float] = field(default=time.time, repr=False)
 
     def applies(self, entry: Entry) -> bool:
-        """Whether the entry is in this state; a value that is no number has no bits."""
+        """Whether the entry is in this state; what is no number has no bits, what is no time never passes."""
         raw_values = entry.attributes.get(self.attribute.lower())
         if not raw_values:
             return False
@@ -54,6 +63,9 @@ class AccountState:
             return any(value.lower() == self.equals.lower() for value in values)
         if self.bit is not None:
             return any(int(value) & self.bit for value in values if re.fullmatch(r"-?\d+", value, re.ASCII))
+        if self.past is not None:
+            times_s = [parse_time_s(value, self.past) for value in values]
+            return any(found_s is not None and found_s <= self.clock() for found_s in times_s)
         return True
 
 

@@ -44,6 +44,7 @@ PEOPLE_WITH_STATES: list[Entry] = [
     person("failed", pwdAccountLockedTime=["20260101000000Z"]),
     person("expired", pwdChangedTime=LONG_AGO, pwdPolicySubentry=[f"cn=short,{POLICIES}"]),
     person("reset", pwdReset=["TRUE"]),
+    person("ended", pwdEndTime=LONG_AGO),
     person("grace", pwdChangedTime=LONG_AGO, pwdPolicySubentry=[f"cn=grace,{POLICIES}"]),
 ]
 
@@ -163,7 +164,8 @@ async def test_refused_password_is_never_tried_on_another_server(start_slapd: St
         ("failed", False, "account_locked", "account_locked"),
         ("expired", False, "password_expired", "wrong_password"),
         ("reset", False, "must_change_password", "wrong_password"),
-        ("locked", False, "account_locked", "account_locked"),
+        ("locked", False, "account_disabled", "account_disabled"),
+        ("ended", False, "account_expired", "account_expired"),
     ],
 )
 async def test_policy_states_have_their_verdict_reason_and_metric(
@@ -214,3 +216,35 @@ async def test_remembered_success_saves_binds_and_nothing_else(start_slapd: Star
         assert not await found.client.auth("bob", "pass-bob")
         assert await found.client.auth("bob", "Pass-bob")
         assert len(found.binds) == 3
+
+
+async def test_states_that_last_take_somebody_out_of_the_list_and_others_do_not(
+    start_slapd: StartSlapd, tmp_path: Path
+) -> None:
+    """Disabled and expired accounts are left out; locked ones, expired passwords and those to be changed stay."""
+    async with setting(start_slapd, tmp_path) as found:
+        users = [user["userName"] for user in await found.client.list_users()]
+        assert users == ["anna", "bob", "expired", "failed", "grace", "reset"]
+
+
+async def test_mail_and_user_name_are_one_user(start_slapd: StartSlapd, tmp_path: Path) -> None:
+    """With a login filter for both, failures count together."""
+    login_filter = 'login_filter: "(|(uid={user})(mail={user}))"'
+    async with setting(start_slapd, tmp_path, directory=login_filter) as found:
+        assert await found.client.auth("bob@example.com", "Pass-bob")
+        assert not await found.client.auth("bob@example.com", "old")
+        assert not await found.client.auth("bob", "old")
+        assert len(found.binds) == 2
+        for number in range(5):
+            assert not await found.client.auth(["bob", "BOB@example.com"][number % 2], f"wrong{number}")
+        assert len(found.binds) == 5
+
+
+async def test_composed_user_names_count_by_the_user(start_slapd: StartSlapd, tmp_path: Path) -> None:
+    """Names that are made by a template are found through the last listing; what counts is the entry."""
+    lines = 'attributes: {userName: "{uid}.{sn|lower}"}'
+    async with setting(start_slapd, tmp_path, directory=lines) as found:
+        assert await found.client.auth("Bob.S", "Pass-bob")
+        for spelling in ("bob.s", "BOB.S", "Bob.s"):
+            assert not await found.client.auth(spelling, "old")
+        assert len(found.binds) == 2
