@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _FINGERPRINT_BYTES = 16
 _RENEWED_AT_MOST_S = 86_400.0
 """How long after its bind a wrong password that is repeated all the time is refused without another."""
+_NAME_KEPT_CHARACTERS = 200
+"""Of what was typed: directories pass over any number of blanks behind a name."""
 _FAILURES_KEPT_COUNT = 16
 """Of one user, beyond those that count; only where failures are remembered for longer than the window."""
 
@@ -57,7 +59,7 @@ class Attempt(NamedTuple):  # made for each login
 
     user: User
     user_name: str
-    """As it was typed."""
+    """As it was typed, or the beginning of it."""
     fingerprint: bytes
     password_mark: PasswordMark
 
@@ -157,7 +159,7 @@ class MemoryThrottle:
         found = self._hash.copy()
         # The lengths keep one part from running into the next.
         found.update(b"%d %d %b%b%b" % (len(name), len(identity), name, identity, password.reveal()))
-        return Attempt((directory, user_id), user_name, found.digest(), password_mark)
+        return Attempt((directory, user_id), user_name[:_NAME_KEPT_CHARACTERS], found.digest(), password_mark)
 
     def begin(self, attempt: Attempt) -> Permission:
         """What the attempt may do; whoever may bind must settle."""

@@ -190,3 +190,16 @@ def test_nothing_of_a_password_is_kept() -> None:
     attempts = [throttle.identify("d", "1", "bob", Secret(b"canary"), ()) for throttle in (one, other)]
     assert attempts[0].fingerprint != attempts[1].fingerprint
     assert "canary" not in repr(attempts)
+
+
+def test_long_spellings_of_a_name_take_no_room() -> None:
+    """A directory takes `bob` with sixty thousand blanks behind it for bob; the memory keeps the beginning."""
+    throttle = MemoryThrottle(ThrottleRules(max_failure_count=2), b"k" * 32, lambda: 0.0)
+    typed = "bob" + " " * 60_000
+    for password in (b"1", b"2", b"2"):
+        attempt = throttle.identify("d", "1", typed, Secret(password), ())
+        if throttle.begin(attempt) is Permission.BIND:
+            throttle.settle(attempt, Outcome.WRONG)
+    (held,) = throttle.held()
+    assert len(held.user_name) == 200
+    assert throttle.release("bob") == 1
