@@ -13,6 +13,8 @@ BridgeError
 │  └─ SearchInvalid
 ├─ SnapshotMissing
 ├─ RemovalsRefused
+├─ StateUnavailable
+├─ StateLost
 └─ EntryUnusable
 """
 
@@ -182,6 +184,22 @@ class RemovalsRefused(DirectoryError):
     code = "removals_refused"
     temporary = True
     summary = "The listing lacks users that must not be lost"
+
+
+class StateUnavailable(BridgeError):
+    """What was last listed can't be read or kept: the disk is full, or read-only, or fails."""
+
+    code = "state_unavailable"
+    temporary = True
+    summary = "The state directory can't be used"
+
+
+class StateLost(BridgeError):
+    """The earlier listings were damaged: nobody knows any more who must not be lost."""
+
+    code = "state_lost"
+    temporary = True
+    summary = "The earlier listings are lost"
 
 
 class EntryUnusable(BridgeError):

@@ -117,6 +117,18 @@ class Report:
     """User names that more than one entry claims."""
     added_count: int = 0
     removed_count: int = 0
+    """Users who have left the answer."""
+    changed_count: int = 0
+    renamed_count: int = 0
+    """Users who are listed under another name than before."""
+    withheld_count: int = 0
+    """Removals that were kept out of the answer."""
+    in_grace_count: int = 0
+    """Users who did not come and stay for a while."""
+    inconsistent: tuple[str, ...] = ()
+    """Names of users whom the listing left out though they are there: they stay; a few of them."""
+    approved_digest: str | None = None
+    """The withheld removals that went through with the operator's word."""
 
 
 class Status(Enum):

@@ -25,6 +25,8 @@ from bridge.errors import (
     SearchIncomplete,
     SearchInvalid,
     SnapshotMissing,
+    StateLost,
+    StateUnavailable,
     TooBusy,
     TooLarge,
     UnknownCommand,
@@ -56,6 +58,8 @@ _STATUSES: dict[type[BridgeError], int] = {
     SearchIncomplete: 503,
     SnapshotMissing: 503,
     RemovalsRefused: 503,
+    StateUnavailable: 503,
+    StateLost: 503,
     DirectoryRefused: 502,
     SearchInvalid: 502,
 }

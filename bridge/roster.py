@@ -88,15 +88,30 @@ class Roster(Sequence[User]):
         """The id of the user at `position`, in UTF-8."""
         return self._ids[self._id_ends[position] : self._id_ends[position + 1]]
 
+    def name_of(self, position: int) -> str:
+        """The folded name of the user at `position`."""
+        return fold_user_name(orjson.loads(self.json_of(position))["userName"])
+
     def rows(self) -> Iterator[tuple[str, int]]:
         """Folded user names with their positions, in order."""
         for position in range(len(self)):
-            yield fold_user_name(orjson.loads(self.json_of(position))["userName"]), position
+            yield self.name_of(position), position
+
+    def has_same_rows(self, start: int, other: Roster, other_start: int, count: int) -> bool:
+        """Whether `count` users from `start` on are those of another roster from `other_start` on, field by field."""
+        stop, other_stop = start + count, other_start + count
+        return (
+            self.json[self._ends[start] + len(_SEPARATOR) : self._ends[stop]]
+            == other.json[other._ends[other_start] + len(_SEPARATOR) : other._ends[other_stop]]
+            and self._ids[self._id_ends[start] : self._id_ends[stop]]
+            == other._ids[other._id_ends[other_start] : other._id_ends[other_stop]]
+            and _lengths(self._id_ends, start, stop) == _lengths(other._id_ends, other_start, other_stop)
+        )
 
     def find(self, user_name: str) -> User | None:
         """The user of that name, whatever its case, or None."""
         wanted = fold_user_name(user_name)
-        position = bisect_left(range(len(self)), wanted, key=lambda at: fold_user_name(self[at].user_name))
+        position = bisect_left(range(len(self)), wanted, key=self.name_of)
         if position == len(self):
             return None
         user = self[position]
@@ -219,3 +234,9 @@ def _add_ends(ends: array[int], pieces: Iterable[bytes], between: int) -> None:
     for piece in pieces:
         position += len(piece) + between
         ends.append(position)
+
+
+def _lengths(ends: array[int], start: int, stop: int) -> list[int]:
+    """Where each of some pieces ends, counted from where the first one starts."""
+    first = ends[start]
+    return [end - first for end in ends[start : stop + 1]]

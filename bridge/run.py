@@ -29,8 +29,8 @@ from bridge.ops.metrics import metrics_observer, render_metrics, watch_snapshots
 from bridge.ops.systemd import Notifier
 from bridge.ops.tls import ServerCertificate
 from bridge.service import Bridge
-from bridge.snapshots import MemorySnapshotStore
 from bridge.source import DirectorySource
+from bridge.storage import MemorySnapshotStore
 from bridge.web.admin import AdminHandler
 from bridge.web.callers import Callers
 from bridge.web.handlers import MailStoreHandler

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from bridge.events import Observer
     from bridge.model import Report, Secret, Verdict
-    from bridge.snapshots import Snapshot, SnapshotStore
     from bridge.source import DirectorySource
+    from bridge.storage import Snapshot, SnapshotStore
 
 _REFRESH_AT = 0.8
 """The part of the TTL after which a snapshot is renewed ahead of time."""

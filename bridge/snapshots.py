@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from bridge.errors import (
     BridgeError,
@@ -21,7 +21,8 @@ from bridge.errors import (
 )
 from bridge.events import Refreshed, RefreshFailed
 from bridge.model import Report, Skipped
-from bridge.roster import Roster, RosterBuilder
+from bridge.roster import RosterBuilder
+from bridge.storage import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,44 +31,9 @@ if TYPE_CHECKING:
     from bridge.events import Observer
     from bridge.model import User
     from bridge.source import DirectorySource
+    from bridge.storage import SnapshotStore
 
 _EXAMPLES_MAX_COUNT = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A complete listing of one directory."""
-
-    directory: str
-    roster: Roster
-    taken_at_s: float
-    """Seconds since 1970."""
-    report: Report
-
-
-class SnapshotStore(Protocol):
-    """Keeps the last good snapshot of each directory."""
-
-    async def load(self, directory: str) -> Snapshot | None:
-        """The snapshot that was saved last, or None."""
-
-    async def save(self, snapshot: Snapshot) -> None:
-        """The snapshot takes the place of the one before."""
-
-
-class MemorySnapshotStore:
-    """A store that forgets when the process ends."""
-
-    def __init__(self) -> None:
-        self._snapshots: dict[str, Snapshot] = {}
-
-    async def load(self, directory: str) -> Snapshot | None:
-        """The snapshot that was saved last, or None."""
-        return self._snapshots.get(directory)
-
-    async def save(self, snapshot: Snapshot) -> None:
-        """The snapshot takes the place of the one before."""
-        self._snapshots[snapshot.directory] = snapshot
 
 
 @dataclass(slots=True)

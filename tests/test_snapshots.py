@@ -20,8 +20,9 @@ from bridge.events import Event, Refreshed, RefreshFailed
 from bridge.mapping import AttributeMap, parse_item
 from bridge.model import Secret, Status
 from bridge.service import Bridge
-from bridge.snapshots import DirectorySnapshots, MemorySnapshotStore
+from bridge.snapshots import DirectorySnapshots
 from bridge.source import DirectorySource
+from bridge.storage import MemorySnapshotStore
 from bridge.syntax.filters import parse_filter
 
 

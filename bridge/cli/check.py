@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bridge.config.loading import Loaded
     from bridge.directory import RootDSE
     from bridge.ldap.connection import Connection
-    from bridge.snapshots import Snapshot
+    from bridge.storage import Snapshot
 
 _DAY_S = 86_400
 _CERTIFICATE_WARNING_DAYS = 21
