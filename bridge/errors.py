@@ -13,6 +13,7 @@ BridgeError
 │  └─ SearchInvalid
 ├─ SnapshotMissing
 ├─ RemovalsRefused
+├─ ApprovalOutdated
 ├─ StateUnavailable
 ├─ StateLost
 └─ EntryUnusable
@@ -184,6 +185,16 @@ class RemovalsRefused(DirectoryError):
     code = "removals_refused"
     temporary = True
     summary = "The listing lacks users that must not be lost"
+
+
+class ApprovalOutdated(BridgeError):
+    """The operator approved other removals than those that are withheld."""
+
+    code = "approval_outdated"
+    summary = "The approval does not fit"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, remedy="Look at what is withheld now with `mailstore-bridge removals show`.")
 
 
 class StateUnavailable(BridgeError):

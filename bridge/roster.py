@@ -110,12 +110,17 @@ class Roster(Sequence[User]):
 
     def find(self, user_name: str) -> User | None:
         """The user of that name, whatever its case, or None."""
-        wanted = fold_user_name(user_name)
-        position = bisect_left(range(len(self)), wanted, key=self.name_of)
-        if position == len(self):
-            return None
-        user = self[position]
-        return user if fold_user_name(user.user_name) == wanted else None
+        position = self.position_of(fold_user_name(user_name))
+        return None if position is None else self[position]
+
+    def position_of(self, folded_name: str) -> int | None:
+        """Where the user of that folded name stands, or None."""
+        position = self.place_of(folded_name)
+        return position if position < len(self) and self.name_of(position) == folded_name else None
+
+    def place_of(self, folded_name: str) -> int:
+        """Before which position a user of that folded name stands, or would stand."""
+        return bisect_left(range(len(self)), folded_name, key=self.name_of)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from bridge.directory import Scope
 from bridge.errors import ConfigurationError
+from bridge.guard import RemovalPolicy
 from bridge.ldap.directory import LdapDirectory
 from bridge.ldap.settings import LdapSettings, ServerAddress
 from bridge.ops.logs import log_observer, make_logger, route_library_logs
@@ -112,7 +113,15 @@ def make_source(loaded: Loaded, position: int, observe: Observer) -> DirectorySo
         ttl_s=configuration.cache.ttl_s,
         stale_if_error_s=configuration.cache.stale_if_error_s,
         min_user_count=removals.min_users,
-        allow_empty=removals.allow_empty,
+        removals=RemovalPolicy(
+            max_percent=removals.max_percent,
+            max_count=removals.max_count,
+            window_s=removals.window_s,
+            refuse=removals.on_trip == "refuse",
+            grace_s=removals.grace_s,
+            allow_empty=removals.allow_empty,
+            keep_user_names=removals.keep_user_names,
+        ),
     )
 
 

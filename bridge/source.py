@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 from bridge.directory import Scope, SearchRequest
 from bridge.errors import SearchInvalid
-from bridge.syntax.filters import And
+from bridge.guard import RemovalPolicy
+from bridge.syntax.dn import DNError, is_at_or_below
+from bridge.syntax.filters import And, Equal, Or
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bridge.directory import Directory
     from bridge.mapping import AttributeMap
     from bridge.syntax.filters import Filter, FilterTemplate
@@ -31,8 +35,9 @@ class DirectorySource:
     ttl_s: float = 300.0
     stale_if_error_s: float = 86_400.0
     min_user_count: int = 0
-    allow_empty: bool = False
+    removals: RemovalPolicy = field(default_factory=RemovalPolicy)
     _attributes: tuple[str, ...] = field(init=False, repr=False)
+    _contexts: tuple[str, ...] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._attributes = self.attribute_map.attributes
@@ -69,3 +74,29 @@ class DirectorySource:
     def entry_search(self, dn: str) -> SearchRequest:
         """The search for one entry by its DN, if it is still one of the users."""
         return SearchRequest(dn, Scope.BASE, self.users_filter, self._attributes, size_limit_count=2)
+
+    def ids_search(
+        self, base: str, user_ids: Iterable[str], *filters: Filter, scope: Scope = Scope.SUBTREE
+    ) -> SearchRequest:
+        """The search for entries by their ids, of those that match all of `filters`. There must be an id attribute."""
+        attribute = self.attribute_map.id_attribute
+        if attribute is None:
+            raise ValueError("where the DN is the id, entries are found by entry_search")
+        wanted = Or(tuple(Equal(attribute, self.attribute_map.id_value(user_id)) for user_id in user_ids))
+        return SearchRequest(base, scope, And((*filters, wanted)), self._attributes)
+
+    async def resolve_contexts(self) -> tuple[str, ...]:
+        """The naming contexts in which the search bases lie; a base itself where none is named for it."""
+        if self._contexts is None:
+            named = (await self.directory.probe()).naming_contexts
+            bases = await self.resolve_bases()
+            found = (next((name for name in named if _lies_in(base, name)), base) for base in bases)
+            self._contexts = tuple(dict.fromkeys(found))
+        return self._contexts
+
+
+def _lies_in(base: str, context: str) -> bool:
+    try:
+        return is_at_or_below(base, context)
+    except DNError:  # a server may name what we can't read
+        return False

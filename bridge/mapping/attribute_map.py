@@ -107,6 +107,10 @@ class AttributeMap:
             raise EntryUnusable("id_missing", f"{self.id_attribute} is empty or holds control characters")
         return found
 
+    def id_value(self, user_id: str) -> bytes:
+        """The value of the id attribute that makes this id: the inverse of `id_of`, if there is such an attribute."""
+        return uuid.UUID(user_id).bytes_le if self.id_form is IdForm.GUID else user_id.encode()
+
     def account_rejection(self, entry: Entry) -> Rejection | None:
         """Why the account may not be used, or None."""
         for state in self.account_states:

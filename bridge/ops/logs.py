@@ -13,9 +13,13 @@ import orjson
 import structlog
 
 from bridge.events import (
+    ApprovalExpired,
+    NamesContested,
     OperationEnded,
     Refreshed,
     RefreshFailed,
+    RemovalsApproved,
+    RemovalsReset,
     RequestAnswered,
     ServerSetAside,
     UserAuthenticated,
@@ -28,10 +32,15 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger, Processor
 
     from bridge.events import Event, Observer
+    from bridge.model import Report
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _JOURNAL_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """sd-daemon(3); the journal takes the number from the beginning of the line."""
+
+
+_NAMED_MAX_COUNT = 10
+"""So many user names stand in one line."""
 
 
 def make_logger(level: str, form: str, stream: TextIO, environment: Mapping[str, str]) -> FilteringBoundLogger:
@@ -76,10 +85,16 @@ def log_observer(logger: FilteringBoundLogger, *, usernames: bool) -> Observer:
             case UserAuthenticated():
                 _log_login(logger, event, usernames=usernames)
             case Refreshed(report):
-                skipped = {skipped.reason: skipped.count for skipped in report.skipped}
-                fields = {name: getattr(report, name) for name in _REPORT_FIELDS}
-                level = logger.warning if report.collisions else logger.info
-                level("refresh.finished", **fields, skipped=skipped, collision_count=len(report.collisions))
+                _log_report(logger, report, usernames=usernames)
+            case RemovalsApproved():
+                logger.warning("removals.approved", **event._asdict())
+            case ApprovalExpired():
+                logger.warning("removals.approval_expired", **event._asdict(), remedy="Look at what is withheld now.")
+            case RemovalsReset(directory):
+                logger.warning("removals.reset", directory=directory)
+            case NamesContested(endpoint, holders):
+                names = dict(holders) if usernames else {}
+                logger.warning("names.contested", endpoint=endpoint, name_count=len(holders), holders=names)
             case RefreshFailed(directory, error, duration_s, stale_age_s):
                 logger.warning(
                     "refresh.failed",
@@ -107,8 +122,30 @@ _REPORT_FIELDS = (
     "user_count",
     "ignored_reference_count",
     "duration_s",
+    "added_count",
+    "changed_count",
+    "removed_count",
+    "renamed_count",
+    "withheld_count",
+    "in_grace_count",
+    "approved_digest",
 )
 _OPERATION_FIELDS = ("directory", "server", "operation", "outcome", "duration_s")
+
+
+def _log_report(logger: FilteringBoundLogger, report: Report, *, usernames: bool) -> None:
+    fields: dict[str, Any] = {name: getattr(report, name) for name in _REPORT_FIELDS}
+    fields["skipped"] = {skipped.reason: skipped.count for skipped in report.skipped}
+    fields["collision_count"] = len(report.collisions)
+    if usernames:
+        fields |= {"collisions": report.collisions[:_NAMED_MAX_COUNT], "inconsistent": report.inconsistent}
+    if report.withheld_count:
+        remedy = "Look at them with `mailstore-bridge removals show`."
+        logger.error("refresh.finished", **fields, remedy=remedy)
+    elif report.collisions or report.inconsistent:
+        logger.warning("refresh.finished", **fields)
+    else:
+        logger.info("refresh.finished", **fields)
 
 
 def _log_request(logger: FilteringBoundLogger, event: RequestAnswered, *, usernames: bool) -> None:

@@ -91,7 +91,15 @@ def watch_snapshots(
     def users_of(snapshots: DirectorySnapshots) -> Callable[[], float]:
         return lambda: float(len(snapshots.last_good.roster)) if snapshots.last_good else -1.0
 
+    withheld = Gauge(
+        f"{_PREFIX}_snapshot_withheld", "Removals kept out of the answer", ["directory"], registry=registry
+    )
+
+    def withheld_of(snapshots: DirectorySnapshots) -> Callable[[], float]:
+        return lambda: float(len(snapshots.last_good.guard.withheld)) if snapshots.last_good else 0.0
+
     for name, snapshots in directories.items():
+        withheld.labels(name).set_function(withheld_of(snapshots))
         ages.labels(name).set_function(age_of(snapshots))
         users.labels(name).set_function(users_of(snapshots))
 
