@@ -16,6 +16,7 @@ BridgeError
 ├─ ApprovalOutdated
 ├─ StateUnavailable
 ├─ StateLost
+├─ ServiceError
 └─ EntryUnusable
 """
 
@@ -211,6 +212,20 @@ class StateLost(BridgeError):
     code = "state_lost"
     temporary = True
     summary = "The earlier listings are lost"
+
+
+class ServiceError(BridgeError):
+    """The running service answered the command line with an error, or not at all."""
+
+    def __init__(self, service_code: str, detail: str, *, temporary: bool) -> None:
+        super().__init__(detail)
+        self.service_code = service_code
+        self.is_temporary = temporary
+
+    @property
+    def message(self) -> str:
+        """What the service said."""
+        return self.detail
 
 
 class EntryUnusable(BridgeError):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from bridge.errors import (
+    ApprovalOutdated,
     BridgeError,
     CallerRejected,
     DirectoryRefused,
@@ -54,6 +55,7 @@ _STATUSES: dict[type[BridgeError], int] = {
     Malformed: 400,
     UnknownCommand: 400,
     TooLarge: 413,
+    ApprovalOutdated: 409,
     NoEndpoint: 404,
     TooBusy: 503,
     DirectoryUnavailable: 503,
