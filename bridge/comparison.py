@@ -36,7 +36,7 @@ def compare(earlier: Roster, later: Roster) -> Comparison:
     """What differs, in the order of the rosters."""
     left: dict[bytes, int] = {}
     right: dict[bytes, int] = {}
-    for position, other in _differences(earlier, later):
+    for position, other in differences(earlier, later):
         if position is not None:
             left[earlier.id_of(position)] = position
         if other is not None:
@@ -47,8 +47,8 @@ def compare(earlier: Roster, later: Roster) -> Comparison:
     return Comparison(missing, added, changed)
 
 
-def _differences(earlier: Roster, later: Roster) -> Iterator[tuple[int | None, int | None]]:
-    """Pairs of positions whose rows differ; None stands for a name that only one of the two has."""
+def differences(earlier: Roster, later: Roster) -> Iterator[tuple[int | None, int | None]]:
+    """Pairs of positions in both whose users differ, in order of their names; None where only one has the name."""
     left = right = 0
     left_count, right_count = len(earlier), len(later)
     while left < left_count and right < right_count:

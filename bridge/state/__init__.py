@@ -1,1 +1,5 @@
-"""What outlives the process: snapshots in an SQLite database. The only importer of sqlite3."""
+"""Keeps snapshots on disk; the only package that imports sqlite3."""
+
+from bridge.state.sqlite_store import SqliteSnapshotStore
+
+__all__ = ["SqliteSnapshotStore"]
