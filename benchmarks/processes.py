@@ -82,6 +82,7 @@ def _write_configuration(folder: Path, url: str, port: int, authority: Path | No
     configuration.write_text(f"""\
 server: {{listen: "127.0.0.1:{port}"}}
 admin: {{listen: off}}
+state: {{directory: {folder}/state}}
 cache: {{ttl: {ttl}, refresh_ahead: false}}
 endpoints:
   - path: /mailstore

@@ -12,7 +12,7 @@ from bridge.directory import Scope
 from bridge.errors import DirectoryError, DirectoryUnavailable, EntryUnusable
 from bridge.guard import Finding, RemovalReason
 from bridge.roster import fold_user_name
-from bridge.syntax.filters import And, render_filter
+from bridge.syntax.filters import And, attributes_of, render_filter
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
@@ -94,10 +94,16 @@ async def _find_clause(source: DirectorySource, bases: Iterable[str], ids: list[
         if not rest:
             break
         matching = await _find(source, bases, rest, clause, scope=source.scope)
-        finding = Finding(RemovalReason.FILTER, f"{render_filter(clause)} does not match any more")
+        finding = Finding(_reason_of(clause), f"{render_filter(clause)} does not match any more")
         found |= {user_id: finding for user_id in rest if user_id not in matching}
     # Each clause matched, so the entry came back between two questions.
     return dict.fromkeys(ids, _STAYS) | found
+
+
+def _reason_of(clause: Filter) -> RemovalReason:
+    """What it means that a clause doesn't match: one about membership alone speaks of a group."""
+    is_of_group = attributes_of(clause) == {"memberof"}
+    return RemovalReason.GROUP if is_of_group else RemovalReason.FILTER
 
 
 def _clauses(tree: Filter) -> Iterator[Filter]:

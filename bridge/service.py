@@ -146,6 +146,10 @@ class Bridge:
             self._endpoints[path] = Endpoint(path, chosen, authenticator, store, observe)
         self._store = store
 
+    def directories_of(self, endpoint: str) -> tuple[str, ...]:
+        """The names of an endpoint's directories, in order of their priority."""
+        return tuple(directory.source.name for directory in self._endpoints[endpoint].directories)
+
     async def list_users(self, endpoint: str, *, compressed: bool) -> Listing:
         """The answer to `cmd=list`. Raises a `BridgeError` rather than leave anybody out."""
         return await self._endpoints[endpoint].list_users(compressed=compressed)

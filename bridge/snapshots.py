@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bridge.comparison import compare
@@ -35,6 +35,19 @@ if TYPE_CHECKING:
 
 _NAMED_MAX_COUNT = 10
 """So many users are named in a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A fresh listing beside the accepted one."""
+
+    accepted: Roster
+    accepted_at_s: float | None
+    """Seconds since 1970; None where nothing was ever accepted."""
+    listing: Listing
+    comparison: Comparison
+    review: Review | None = None
+    """None where there is nothing to compare with."""
 
 
 class DirectorySnapshots:
@@ -117,16 +130,15 @@ class DirectorySnapshots:
             self._running.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(self._running)
 
-    async def compare_now(self) -> tuple[Snapshot | None, Listing, Comparison, Review | None]:
+    async def compare_now(self) -> Difference:
         """A fresh listing beside the accepted one, and what the guard would make of it; nothing is changed."""
-        await self.load()
-        previous = self._snapshot
+        previous = await self.load()
         listing = await take_listing(self.source, previous.roster if previous else None, self._clock)
         if previous is None:
             refuse_if_empty(self.source, listing)
-            return None, listing, compare(Roster(), listing.roster), None
+            return Difference(Roster(), None, listing, compare(Roster(), listing.roster))
         comparison, reviewed = await self._review(previous, listing)
-        return previous, listing, comparison, reviewed
+        return Difference(previous.roster, previous.taken_at_s, listing, comparison, reviewed)
 
     async def approve(self, digest: str) -> int:
         """The next refresh lets exactly these withheld removals through; returns how many they are.

@@ -114,3 +114,23 @@ class MemorySnapshotStore:
 
     async def aclose(self) -> None:
         """Nothing is open."""
+
+
+class DraftStore(MemorySnapshotStore):
+    """What another store keeps, and on top of it what is saved here, which nobody else will ever see."""
+
+    def __init__(self, kept: SnapshotStore) -> None:
+        super().__init__()
+        self._kept = kept
+
+    async def load(self, directory: str) -> Snapshot | None:
+        """The snapshot that was saved last, here or there."""
+        return await super().load(directory) or await self._kept.load(directory)
+
+    async def load_holders(self, endpoint: str) -> Mapping[str, str]:
+        """Which directory holds each contested name, by what was saved here or there."""
+        return await super().load_holders(endpoint) or await self._kept.load_holders(endpoint)
+
+    async def aclose(self) -> None:
+        """What is saved here is gone."""
+        await self._kept.aclose()

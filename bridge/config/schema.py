@@ -151,11 +151,6 @@ class EndpointSection(Section):
     directories: Words | None = Field(None, description="Names of directories, the first ones first; default: all.")
 
 
-def _as_float(value: object) -> object:
-    """A whole number is a number; true and false are none."""
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 class CacheSection(Section):
     """How long a listing is good for."""
 
@@ -169,7 +164,7 @@ class CacheSection(Section):
 class RemovalsSection(Section):
     """When a listing that lacks users is not believed."""
 
-    max_percent: Annotated[float, BeforeValidator(_as_float)] = Field(
+    max_percent: float = Field(
         10.0, ge=0, le=100, description="More removals than this part of the users are withheld, …"
     )
     max_count: int = Field(10, ge=0, description="… if they are more than this in number, too.")
