@@ -9,7 +9,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bridge.errors import BridgeError, EntryUnusable
+from bridge.directory import NO_SUCH_OBJECT
+from bridge.errors import BridgeError, EntryUnusable, SearchInvalid
 from bridge.events import UserAuthenticated
 from bridge.model import Accepted, Rejected, Rejection, Secret
 
@@ -135,7 +136,7 @@ class Authenticator:
 async def find_entries(directory: DirectorySnapshots, user_name: str) -> tuple[Entry, ...]:
     """The entries that a login by this name may mean, live from the directory: none, one, or two."""
     source = directory.source
-    if source.login_template is None:
+    if source.login_template is None or directory.decides(user_name):
         return await _find_listed(directory, user_name)
     login_filter = source.login_template.fill(user_name)
     entries: dict[str, Entry] = {}
@@ -164,8 +165,25 @@ async def _find_listed(directory: DirectorySnapshots, user_name: str) -> tuple[E
     user = snapshot.roster.find(user_name)
     if user is None:
         return ()
-    entries = await source.directory.look_up(source.entry_search(user.distinguished_name))
-    return tuple(entry for entry in entries if judge_entry(source, entry)[1] == user.id)
+    found = await _read_entry(source, user.distinguished_name)
+    entries = tuple(entry for entry in found if judge_entry(source, entry)[1] == user.id)
+    if entries or source.attribute_map.id_attribute is None:
+        return entries
+    # The entry has another DN than when it was listed, as happens to whoever is renamed.
+    bases = await source.resolve_bases()
+    searches = (source.ids_search(base, (user.id,), source.users_filter, scope=source.scope) for base in bases)
+    moved = [entry for search in searches for entry in await source.directory.look_up(search)]
+    return tuple({entry.dn: entry for entry in moved}.values())
+
+
+async def _read_entry(source: DirectorySource, dn: str) -> tuple[Entry, ...]:
+    """The entry of that DN, if it is there and one of the users."""
+    try:
+        return await source.directory.look_up(source.entry_search(dn))
+    except SearchInvalid as error:
+        if error.result_code == NO_SUCH_OBJECT:  # it was deleted or moved since it was listed
+            return ()
+        raise
 
 
 def _may_hold(directory: DirectorySnapshots, user_name: str) -> bool:

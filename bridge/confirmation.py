@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bridge.directory import Scope
+from bridge.directory import NO_SUCH_OBJECT, Scope
 from bridge.errors import DirectoryError, DirectoryUnavailable, EntryUnusable
 from bridge.guard import Finding, RemovalReason
 from bridge.roster import fold_user_name
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from bridge.syntax.filters import Filter
 
 _IDS_IN_ONE_FILTER_COUNT = 50
-_NO_SUCH_OBJECT = 32
-"""RFC 4511 Appendix A."""
 _STAYS = Finding(None)
 _DELETED = Finding(RemovalReason.DELETED, "not found by its id; deleted, or hidden from the service account")
 
@@ -135,7 +133,7 @@ async def _confirm_by_dn(source: DirectorySource, user: User, contested: Contain
         if entries:
             return _judge(source, entries[0], contested)
     except DirectoryError as error:
-        return _DELETED if error.result_code == _NO_SUCH_OBJECT else _unconfirmed(error)
+        return _DELETED if error.result_code == NO_SUCH_OBJECT else _unconfirmed(error)
     return Finding(RemovalReason.FILTER, f"{render_filter(source.users_filter)} does not match any more")
 
 

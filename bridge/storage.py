@@ -127,6 +127,14 @@ class DraftStore(MemorySnapshotStore):
         """The snapshot that was saved last, here or there."""
         return await super().load(directory) or await self._kept.load(directory)
 
+    async def directories(self) -> tuple[str, ...]:
+        """The names of all directories of which a snapshot is kept, here or there."""
+        return tuple(sorted({*await super().directories(), *await self._kept.directories()}))
+
+    async def reports(self, directory: str) -> tuple[Report, ...]:
+        """The reports of the last snapshots, the newest first."""
+        return (*await super().reports(directory), *await self._kept.reports(directory))[:REPORTS_MAX_COUNT]
+
     async def load_holders(self, endpoint: str) -> Mapping[str, str]:
         """Which directory holds each contested name, by what was saved here or there."""
         return await super().load_holders(endpoint) or await self._kept.load_holders(endpoint)

@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bridge.cli.drafts import open_draft
 from bridge.errors import BridgeError
 from bridge.ldap.messages import PAGED_RESULTS
 from bridge.ldap.root_dse import read_root_dse
 from bridge.ldap.service_account import ServiceAccount
 from bridge.listing import refuse_if_empty, take_listing
-from bridge.run import ldap_settings, make_source
+from bridge.run import ABOUT_STRANGERS, ldap_settings, make_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +70,22 @@ async def check_directories(loaded: Loaded, *, offline: bool) -> list[Check]:
             finally:
                 connection.close()
         found += await _check_users(loaded, position)
+    found += await _check_state(loaded)
     return found
+
+
+async def _check_state(loaded: Loaded) -> list[Check]:
+    """Listings that are kept of directories which the configuration doesn't have any more."""
+    store = open_draft(loaded)
+    known = {section.name for section in loaded.configuration.directories}
+    try:
+        names = await store.directories()
+    except BridgeError as error:
+        return [_failed("state", "", "", error)]
+    finally:
+        await store.aclose()
+    message = "a listing is kept of a directory that is not configured"
+    return [Check("state", name, "", "warning", message, ABOUT_STRANGERS) for name in names if name not in known]
 
 
 def _check_server(directory: str, connection: Connection, root: RootDSE | None) -> Iterator[Check]:
