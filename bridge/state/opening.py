@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bridge.errors import ConfigurationError
-from bridge.state.failures import Damaged, is_damage, lost
+from bridge.state.failures import SIGNS_OF_DAMAGE, Damaged, is_damage, lost
 from bridge.state.schema import SCHEMA, Schema, create, identify, verify
 
 if TYPE_CHECKING:
@@ -84,6 +84,11 @@ class StateFiles:
             return None
         return found.st_dev, found.st_ino
 
+    @property
+    def may_be_written(self) -> bool:
+        """Whether a connection that is opened now could write: SQLite opens what it can't write to for reading."""
+        return os.access(self.database, os.W_OK, effective_ids=True)
+
     def open(self) -> sqlite3.Connection:
         """A connection to a whole database, which is new where there was none or a damaged one.
 
@@ -93,7 +98,7 @@ class StateFiles:
             self._make(self._lost_before())
         try:
             return self._connect("rw")
-        except (Damaged, sqlite3.DatabaseError) as error:
+        except SIGNS_OF_DAMAGE as error:
             if not is_damage(error):
                 raise
             self.replace(error)
@@ -108,7 +113,7 @@ class StateFiles:
             return self._in_memory(self._newest_set_aside())
         try:
             return self._connect("ro")
-        except (Damaged, sqlite3.DatabaseError) as error:
+        except SIGNS_OF_DAMAGE as error:
             if not is_damage(error):
                 raise
             return self._in_memory(DATABASE_NAME)
@@ -193,8 +198,12 @@ def _connect(file: Path, mode: str) -> sqlite3.Connection:
     """A connection that begins no transaction by itself; the file must be there."""
     uri = f"file:{quote(str(file.absolute()))}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
-    for statement in (f"cache_size = -{_CACHE_KIB}", "trusted_schema = OFF", "cell_size_check = ON"):
-        connection.execute(f"PRAGMA {statement}")
+    try:
+        for statement in (f"cache_size = -{_CACHE_KIB}", "trusted_schema = OFF", "cell_size_check = ON"):
+            connection.execute(f"PRAGMA {statement}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
