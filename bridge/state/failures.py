@@ -19,7 +19,10 @@ RESET_REMEDY = (
 )
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _DAMAGE_WITHOUT_A_CODE = ("Could not decode to UTF-8", "unsupported file format")
-_MAKE_WRITABLE = "Let the service's user write to this folder and the files in it, on a file system that is writable."
+_MAKE_WRITABLE = (
+    "The service's user must be able to write to this folder and its files, on a file system that is writable; "
+    "commands need the rights of this user, or of root."
+)
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "Make room on its file system; the next refresh tries again.",
     sqlite3.SQLITE_READONLY: _MAKE_WRITABLE,

@@ -60,7 +60,8 @@ class SqliteSnapshotStore:
     def open_read_only(cls, folder: Path, clock: Callable[[], float] = time.time) -> Self:
         """What is kept in the folder, beside a service that may run; nothing is written, made or set aside.
 
-        Where there is no database, the store is empty. Methods that write raise `StateUnavailable`.
+        Where there is no database, the store is empty. Methods that write raise `StateUnavailable`. Not for a process
+        that has the folder open for writing: closing a file ends every lock that the process has on it.
         """
         return cls(StateFiles(folder, clock), None)
 

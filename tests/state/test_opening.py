@@ -136,6 +136,17 @@ async def test_database_that_is_taken_away_is_made_anew_by_the_next_save(tmp_pat
     assert await loaded(tmp_path) == content_of(snapshot_of(people(50, "x", every=2), number=2.0))
 
 
+def test_database_whose_mode_was_changed_is_taken_back_by_the_service(tmp_path: Path) -> None:
+    """A write-ahead log that somebody gave it is no damage; a reader leaves it alone, and the service ends it."""
+    keep(tmp_path, snapshot_of(people(3)))
+    assert pragma(tmp_path, "journal_mode = WAL") == "wal"
+    assert load(tmp_path, read_only=True) == "state_unavailable"
+    assert names_in(tmp_path) == [DATABASE]
+    assert load(tmp_path) == content_of(snapshot_of(people(3)))
+    assert load(tmp_path, read_only=True) == content_of(snapshot_of(people(3)))
+    assert pragma(tmp_path, "journal_mode") == "delete"
+
+
 @pytest.mark.parametrize("read_only", [True, False])
 def test_newer_database_is_left_alone(read_only: bool, tmp_path: Path) -> None:
     """A program that was set back a version says so; the database waits for the newer one, octet by octet."""
