@@ -18,11 +18,16 @@ RESET_REMEDY = (
     "Check with `mailstore-bridge diff` that the directory shows everybody, then run `mailstore-bridge removals reset`."
 )
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_MAKE_WRITABLE = "Let the service's user write to this folder and the files in it, on a file system that is writable."
+_DAMAGE_WITHOUT_A_CODE = ("Could not decode to UTF-8", "unsupported file format")
+_MAKE_WRITABLE = (
+    "The service's user must be able to write to this folder and its files, on a file system that is writable; "
+    "commands need the rights of this user, or of root."
+)
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "Make room on its file system; the next refresh tries again.",
     sqlite3.SQLITE_READONLY: _MAKE_WRITABLE,
     sqlite3.SQLITE_CANTOPEN: _MAKE_WRITABLE,
+    sqlite3.SQLITE_READONLY_ROLLBACK: "Start the service: it ended while it was writing, and goes on from there.",
     sqlite3.SQLITE_PERM: _MAKE_WRITABLE,
     sqlite3.SQLITE_BUSY: "End the program that has the database open; the next refresh tries again.",
     sqlite3.SQLITE_LOCKED: "End the program that has the database open; the next refresh tries again.",
@@ -36,15 +41,18 @@ class Damaged(Exception):
     """The database is not, or not any more, what was written."""
 
 
+SIGNS_OF_DAMAGE = (Damaged, sqlite3.DatabaseError, UnicodeDecodeError)
+"""What `is_damage` looks at."""
+
+
 def is_damage(error: BaseException) -> bool:
     """Whether the file's content is at fault, rather than the disk, the rights, or this program."""
-    if isinstance(error, Damaged):
+    if isinstance(error, (Damaged, UnicodeDecodeError)):  # sqlite3 itself quotes what it found, and fails to
         return True
     if not isinstance(error, sqlite3.DatabaseError):
         return False
-    # Python's own complaint of octets that are no UTF-8 in a text is the one error that comes without a code.
-    code = getattr(error, "sqlite_errorcode", None)
-    return str(error).startswith("Could not decode") if code is None else code & 0xFF in _DAMAGE
+    code = getattr(error, "sqlite_errorcode", None)  # Python's own errors have none
+    return (code is not None and code & 0xFF in _DAMAGE) or str(error).startswith(_DAMAGE_WITHOUT_A_CODE)
 
 
 def unavailable(error: Exception, folder: Path) -> BridgeError | None:
@@ -53,7 +61,8 @@ def unavailable(error: Exception, folder: Path) -> BridgeError | None:
         return StateUnavailable(f"{folder}: {error.strerror or error}", remedy=_remedy_for(error))
     code = getattr(error, "sqlite_errorcode", None)
     if isinstance(error, sqlite3.OperationalError) and code is not None and code & 0xFF != sqlite3.SQLITE_ERROR:
-        return StateUnavailable(f"{folder}: {error}", remedy=_REMEDIES.get(code & 0xFF, _OTHER_REMEDY))
+        remedy = _REMEDIES.get(code) or _REMEDIES.get(code & 0xFF, _OTHER_REMEDY)
+        return StateUnavailable(f"{folder}: {error}", remedy=remedy)
     return None
 
 

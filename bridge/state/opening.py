@@ -16,16 +16,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from bridge.errors import ConfigurationError
-from bridge.state.failures import Damaged, is_damage, lost
-from bridge.state.schema import SCHEMA, Schema, create, identify, verify
+from bridge.errors import ConfigurationError, StateUnavailable
+from bridge.state.failures import SIGNS_OF_DAMAGE, Damaged, is_damage, lost
+from bridge.state.schema import APPLICATION_ID, SCHEMA, Schema, create, identify, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 DATABASE_NAME = "state.sqlite3"
-_JOURNAL = "-journal"
+_BESIDE = ("-journal", "-wal", "-shm")
+"""What SQLite puts beside a database; the last two belong to databases of other programs alone."""
 _SET_ASIDE = ".damaged-"
 _BUSY_TIMEOUT_S = 10.0  # a command that reads 100,000 users holds up a save for less than a second
 _CACHE_KIB = 4096  # what a save has in memory at most, beside the roster
@@ -84,6 +85,11 @@ class StateFiles:
             return None
         return found.st_dev, found.st_ino
 
+    @property
+    def may_be_written(self) -> bool:
+        """Whether a connection that is opened now could write: SQLite opens what it can't write to for reading."""
+        return os.access(self.database, os.W_OK, effective_ids=True)
+
     def open(self) -> sqlite3.Connection:
         """A connection to a whole database, which is new where there was none or a damaged one.
 
@@ -93,7 +99,7 @@ class StateFiles:
             self._make(self._lost_before())
         try:
             return self._connect("rw")
-        except (Damaged, sqlite3.DatabaseError) as error:
+        except SIGNS_OF_DAMAGE as error:
             if not is_damage(error):
                 raise
             self.replace(error)
@@ -108,7 +114,7 @@ class StateFiles:
             return self._in_memory(self._newest_set_aside())
         try:
             return self._connect("ro")
-        except (Damaged, sqlite3.DatabaseError) as error:
+        except SIGNS_OF_DAMAGE as error:
             if not is_damage(error):
                 raise
             return self._in_memory(DATABASE_NAME)
@@ -123,37 +129,39 @@ class StateFiles:
         except OSError as error:
             raise lost(f"{self.database} ({damage}); it can't be renamed: {error.strerror}") from damage
         # A kill from here on leaves no database but one that was set aside: the next opening goes on from there.
-        self._set_journal_aside(set_aside)
+        self._set_rest_aside(set_aside)
         self._make(set_aside)
         return set_aside
 
     def _lost_before(self) -> str | None:
         """The name of what was set aside by a process that was killed before it had made a new database."""
-        return self._set_journal_aside(self._newest_set_aside())
+        return self._set_rest_aside(self._newest_set_aside())
 
     def _newest_set_aside(self) -> str | None:
         try:
             names = [file.name for file in self.folder.iterdir()]
         except FileNotFoundError:
             return None
-        found = [name for name in names if name.startswith(DATABASE_NAME + _SET_ASIDE) and not name.endswith(_JOURNAL)]
-        return max(found, default=DATABASE_NAME + _JOURNAL if DATABASE_NAME + _JOURNAL in names else None)
+        found = [name for name in names if name.startswith(DATABASE_NAME + _SET_ASIDE) and not name.endswith(_BESIDE)]
+        orphans = [name for name in names if name in {DATABASE_NAME + ending for ending in _BESIDE}]
+        return max(found or orphans, default=None)
 
-    def _set_journal_aside(self, set_aside: str | None) -> str | None:
-        """No journal is there that SQLite would play back into a new database; it stands beside its own."""
-        journal = self.folder / (DATABASE_NAME + _JOURNAL)
-        if os.path.lexists(journal):
-            if set_aside is None or set_aside == journal.name:
-                set_aside = f"{DATABASE_NAME}{_SET_ASIDE}unknown"
-            journal.rename(self.folder / (set_aside + _JOURNAL))
+    def _set_rest_aside(self, set_aside: str | None) -> str | None:
+        """Nothing is there that SQLite would play back into a new database; it stands beside its own."""
+        for ending in _BESIDE:
+            rest = self.folder / (DATABASE_NAME + ending)
+            if os.path.lexists(rest):
+                if set_aside is None or set_aside.endswith(_BESIDE):
+                    set_aside = f"{DATABASE_NAME}{_SET_ASIDE}unknown"
+                rest.rename(self.folder / (set_aside + ending))
         _sync(self.folder)
         return set_aside
 
     def _make(self, set_aside: str | None) -> None:
         """A database without snapshots is there, which was whole and on the disk before it got its name."""
         unfinished = self.folder / f"{DATABASE_NAME}.new"
-        for leftover in (unfinished, self.folder / (unfinished.name + _JOURNAL)):
-            leftover.unlink(missing_ok=True)
+        for ending in ("", *_BESIDE):
+            (self.folder / (unfinished.name + ending)).unlink(missing_ok=True)
         try:
             _make_file(unfinished, self.folder.stat())
             with closing(_connect(unfinished, "rw")) as connection:
@@ -172,6 +180,8 @@ class StateFiles:
             raise Damaged("it is no file")
         if found.st_size == 0:  # SQLite would take it for a new database
             raise Damaged("it is empty")
+        if mode == "ro":
+            self._check_log()
         connection = _connect(self.database, mode)
         try:
             identify(connection)
@@ -183,6 +193,20 @@ class StateFiles:
             raise
         return connection
 
+    def _check_log(self) -> None:
+        """The database has no write-ahead log, for which SQLite makes files even where it only reads.
+
+        Ours never has one, unless somebody has changed its mode.
+        """
+        with self.database.open("rb") as file:
+            header = file.read(100)  # sqlite.org/fileformat.html, 1.3: the versions stand at 18, the application at 68
+        if header[18:20] == b"\x02\x02" or (self.folder / f"{DATABASE_NAME}-wal").exists():
+            if header[68:72] == APPLICATION_ID.to_bytes(4, "big"):
+                raise StateUnavailable(
+                    "the database has a write-ahead log", remedy="Start the service, which takes it in."
+                )
+            raise Damaged("it is a database of another program")
+
     def _in_memory(self, set_aside: str | None) -> sqlite3.Connection:
         connection = sqlite3.connect(":memory:", isolation_level=None)
         create(connection, self.schema, set_aside)
@@ -193,8 +217,12 @@ def _connect(file: Path, mode: str) -> sqlite3.Connection:
     """A connection that begins no transaction by itself; the file must be there."""
     uri = f"file:{quote(str(file.absolute()))}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
-    for statement in (f"cache_size = -{_CACHE_KIB}", "trusted_schema = OFF", "cell_size_check = ON"):
-        connection.execute(f"PRAGMA {statement}")
+    try:
+        for statement in (f"cache_size = -{_CACHE_KIB}", "trusted_schema = OFF", "cell_size_check = ON"):
+            connection.execute(f"PRAGMA {statement}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -26,7 +26,7 @@ from bridge.storage import Snapshot
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterable, Iterator, Mapping
 
     from bridge.guard import GuardState
     from bridge.state.encoding import Part, Value
@@ -75,26 +75,34 @@ def write_snapshot(connection: sqlite3.Connection, snapshot: Snapshot, known: Kn
         _write_part(connection, key, part, (known.guard if known else None, snapshot.guard))
     same = known is not None and known.roster is snapshot.roster
     roster_checksum = known.roster_checksum if known and same else _checksum_of(snapshot.roster)
-    checksum = _checksum(roster_checksum, snapshot.guard)
+    checksum = _checksum(roster_checksum, _rendered_parts(snapshot.guard))
     _write_row(connection, key, snapshot, checksum)
     return Known(snapshot.roster, roster_checksum, snapshot.guard, checksum)
 
 
-def read_snapshot(connection: sqlite3.Connection, directory: str) -> tuple[Snapshot, Known] | None:
-    """The directory's snapshot, or None where there is none. Raises `Damaged`."""
+def read_snapshot(connection: sqlite3.Connection, directory: str) -> tuple[Snapshot, Known | None] | None:
+    """The directory's snapshot, or None where there is none; without `Known`, the next save has to write it whole.
+
+    Raises `Damaged`.
+    """
     row = _find(connection, directory)
     if row is None:
         return None
     try:
-        roster = Roster(_read_portions(connection, row.key))
-    except TypeError as error:  # a value is a number, say
+        with closing(_read_portions(connection, row.key)) as portions:
+            roster = Roster(portions)
+        parts = tuple(_read_part(connection, row.key, part) for part in PARTS)
+        roster_checksum = _checksum_of(roster)
+        checksum = _checksum(roster_checksum, parts)
+    except (TypeError, struct.error) as error:  # a value is of another kind
         raise Damaged(f"the users of the directory {directory} can't be read: {error}") from error
-    guard = parse_guard(row.guard, tuple(_read_part(connection, row.key, part) for part in PARTS))
-    roster_checksum = _checksum_of(roster)
-    if len(roster) != row.user_count or _checksum(roster_checksum, guard) != row.checksum:
+    if len(roster) != row.user_count or checksum != row.checksum:
         raise Damaged(f"the users of the directory {directory} are not those that were written")
+    guard = parse_guard(row.guard, parts)
     snapshot = Snapshot(directory, roster, row.taken_at_s, parse_report(row.report), guard)
-    return snapshot, Known(roster, roster_checksum, guard, row.checksum)
+    if _checksum(roster_checksum, _rendered_parts(guard)) != checksum:
+        return snapshot, None  # another version of the program wrote it, in other words
+    return snapshot, Known(roster, roster_checksum, guard, checksum)
 
 
 def verify_rows(connection: sqlite3.Connection) -> None:
@@ -168,7 +176,7 @@ def _change_users(connection: sqlite3.Connection, key: int, earlier: Roster, lat
             connection.execute("DELETE FROM users WHERE directory = ? AND name = ?", (key, name))
 
 
-def _read_portions(connection: sqlite3.Connection, key: int) -> Iterator[tuple[list[bytes], list[bytes]]]:
+def _read_portions(connection: sqlite3.Connection, key: int) -> Generator[tuple[list[bytes], list[bytes]]]:
     with closing(connection.execute("SELECT id, json FROM users WHERE directory = ? ORDER BY name", (key,))) as rows:
         while portion := rows.fetchmany(_PORTION_COUNT):
             yield [row[0] for row in portion], [row[1] for row in portion]
@@ -196,7 +204,7 @@ def _write_part(
 
 
 def _read_part(connection: sqlite3.Connection, key: int, part: Part) -> dict[bytes, Value]:
-    statement = f"SELECT key, value FROM {part.table} WHERE directory = ?"  # noqa: S608 - our own tables' names
+    statement = f"SELECT key, value FROM {part.table} WHERE directory = ? ORDER BY key"  # noqa: S608
     return dict(connection.execute(statement, (key,)))
 
 
@@ -209,15 +217,21 @@ def _checksum_of(roster: Roster) -> bytes:
     return digest.digest()
 
 
-def _checksum(roster_checksum: bytes, guard: GuardState) -> bytes:
+def _checksum(roster_checksum: bytes, parts: Iterable[Mapping[bytes, Value]]) -> bytes:
     """What any change of a roster, or of what the guard remembers of its users, would change."""
     digest = blake2b(roster_checksum, digest_size=_CHECKSUM_BYTES)
+    for rows in parts:
+        digest.update(struct.pack(">I", len(rows)))
+        for key, value in rows.items():
+            _update(digest, key, value)
+    return digest.digest()
+
+
+def _rendered_parts(guard: GuardState) -> Iterator[dict[bytes, Value]]:
+    """The rows of each part, in order of their keys; one part at a time is in memory."""
     for part in PARTS:
         found = part.of(guard)
-        digest.update(struct.pack(">I", len(found)))
-        for name in sorted(found):
-            _update(digest, render_text(name), part.render(found[name]))
-    return digest.digest()
+        yield {render_text(name): part.render(found[name]) for name in sorted(found)}
 
 
 def _seal(directory: str, row: _Row) -> bytes:

@@ -139,13 +139,7 @@ def _migrate(connection: sqlite3.Connection, schema: Schema, version: int, *, ma
 
 def _read(connection: sqlite3.Connection, pragma: str) -> Any:
     """The one value of a pragma."""
-    try:
-        (value,) = connection.execute(pragma).fetchone()
-    except sqlite3.OperationalError as error:
-        # What can't be wrong with the statement is wrong with the file: an unknown format, say.
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_ERROR:
-            raise Damaged(str(error)) from error
-        raise
+    (value,) = connection.execute(pragma).fetchone()
     return value
 
 

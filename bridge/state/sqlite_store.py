@@ -43,6 +43,7 @@ class SqliteSnapshotStore:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state")
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._may_write = False
         self._known: dict[str, Known] = {}
         self._closed = False
 
@@ -59,7 +60,8 @@ class SqliteSnapshotStore:
     def open_read_only(cls, folder: Path, clock: Callable[[], float] = time.time) -> Self:
         """What is kept in the folder, beside a service that may run; nothing is written, made or set aside.
 
-        Where there is no database, the store is empty. Methods that write raise `StateUnavailable`.
+        Where there is no database, the store is empty. Methods that write raise `StateUnavailable`. Not for a process
+        that has the folder open for writing: closing a file ends every lock that the process has on it.
         """
         return cls(StateFiles(folder, clock), None)
 
@@ -115,7 +117,11 @@ class SqliteSnapshotStore:
         found = self._transact(partial(_read, directory=directory))
         if found is None:
             return None
-        snapshot, self._known[directory] = found
+        snapshot, known = found
+        if known is None:
+            self._known.pop(directory, None)
+        else:
+            self._known[directory] = known
         return snapshot
 
     def _save(self, snapshot: Snapshot) -> None:
@@ -131,7 +137,7 @@ class SqliteSnapshotStore:
         if writes and self._lock is None:
             raise StateUnavailable(f"{self._files.folder} was opened for reading only")
         try:
-            connection = self._connect()
+            connection = self._connect(writes=writes)
             connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
             result = work(connection)
             connection.execute("COMMIT")
@@ -154,12 +160,13 @@ class SqliteSnapshotStore:
         except (sqlite3.Error, OSError) as another:
             return unavailable(another, self._files.folder)
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, *, writes: bool) -> sqlite3.Connection:
         """The connection to what stands under the database's name now: it may have been put back from a copy."""
-        if self._connection is None or self._files.identity != self._identity:
+        is_current = self._files.identity == self._identity and (self._may_write or not writes)
+        if self._connection is None or not is_current:
             self._disconnect()
             self._connection = self._files.open() if self._lock is not None else self._files.open_read_only()
-            self._identity = self._files.identity
+            self._identity, self._may_write = self._files.identity, self._files.may_be_written
             verify_rows(self._connection)
         return self._connection
 
@@ -171,7 +178,7 @@ class SqliteSnapshotStore:
             connection.close()
 
 
-def _read(connection: sqlite3.Connection, directory: str) -> tuple[Snapshot, Known] | None:
+def _read(connection: sqlite3.Connection, directory: str) -> tuple[Snapshot, Known | None] | None:
     records.refuse_if_lost(connection, directory)
     return read_snapshot(connection, directory)
 
