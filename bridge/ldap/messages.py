@@ -8,7 +8,7 @@ response, and a listing must be proven complete. Nothing here holds a socket.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from ldap3.operation.abandon import abandon_operation
@@ -58,6 +58,11 @@ _RESPONSE_VALUE = 0x8B
 _VERSION_3 = ber.write_integer(3)
 _NEVER_DEREFERENCE = ber.write_integer(0, ber.ENUMERATED)
 _VALUES_TOO = ber.write_boolean(False)
+_PLAIN_SUCCESS = (
+    ber.write_integer(0, ber.ENUMERATED)  # the result code
+    + ber.write_octets(b"")  # the matched DN
+    + ber.write_octets(b"")  # the diagnostic message
+)
 _NO_ATTRIBUTES = "1.1"
 """RFC 4511 §4.5.1.8."""
 
@@ -137,6 +142,8 @@ def read_response(data: bytes, kind: int, start: int, stop: int, end: int) -> Re
 
     Raises `bridge.syntax.ber.BerError`.
     """
+    if stop == end and data[start:stop] == _PLAIN_SUCCESS:  # most answers: nothing is told beside the success
+        return _success(kind)
     reader = ber.Reader(data, start, stop)
     result_code = reader.read_integer(ber.ENUMERATED)
     reader.read_octets()  # matchedDN: nothing asks for it
@@ -152,6 +159,11 @@ def read_response(data: bytes, kind: int, start: int, stop: int, end: int) -> Re
     if not reader.at_end:
         raise ber.BerError("an answer holds more than it should")
     return Response(kind, result_code, diagnostic_message, referrals, _read_controls(data, stop, end), name)
+
+
+@cache
+def _success(kind: int) -> Response:
+    return Response(kind, 0)
 
 
 def read_reference(data: bytes, start: int, stop: int) -> tuple[str, ...]:

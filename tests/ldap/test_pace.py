@@ -38,3 +38,20 @@ async def test_gate_is_free_again_after_whoever_was_turned_away_or_gave_up() -> 
     assert not gate.is_in_use
     await pass_through()
     assert not gate.is_in_use
+
+
+async def test_gate_lets_in_one_after_the_other_even_where_somebody_gives_up_at_the_door() -> None:
+    """A place that was handed to somebody who was cancelled in the same moment goes to the next one."""
+    gate, order = Gate("company", 1, 5), list[str]()
+
+    async def pass_through(name: str) -> None:
+        async with gate:
+            order.append(name)
+
+    async with gate:
+        first, second = (asyncio.create_task(pass_through(name)) for name in ("first", "second"))
+        await asyncio.sleep(0)
+    first.cancel()
+    assert isinstance((await asyncio.gather(first, second, return_exceptions=True))[0], asyncio.CancelledError)
+    assert order == ["second"]
+    assert not gate.is_in_use
