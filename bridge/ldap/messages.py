@@ -96,18 +96,25 @@ def write_bind(message_id: int, dn: str, password: Secret, controls: bytes = b""
 
 def write_search(message_id: int, search: SearchRequest, controls: bytes = b"") -> bytes:
     """A search (RFC 4511 §4.5.1) that follows no alias and sets no time limit, since our own deadline rules."""
-    operation = ber.write_element(
-        _SEARCH_REQUEST,
-        ber.write_octets(_encode_dn(search.base)),
-        ber.write_integer(search.scope, ber.ENUMERATED),
-        _NEVER_DEREFERENCE,
-        ber.write_integer(search.size_limit_count),
-        ber.write_integer(0),
-        _VALUES_TOO,
-        encode_filter(search.filter),
-        _write_attributes(search.attributes or (_NO_ATTRIBUTES,)),
-    )
+    beginning = _write_beginning(search.base, search.scope, search.size_limit_count)
+    attributes = _write_attributes(search.attributes or (_NO_ATTRIBUTES,))
+    operation = ber.write_element(_SEARCH_REQUEST, beginning, encode_filter(search.filter), attributes)
     return ber.write_element(ber.SEQUENCE, ber.write_integer(message_id), operation, controls)
+
+
+@lru_cache(maxsize=64)
+def _write_beginning(base: str, scope: int, size_limit_count: int) -> bytes:
+    """What stands before the filter, which is the same for each look-up in a directory."""
+    return b"".join(
+        (
+            ber.write_octets(_encode_dn(base)),
+            ber.write_integer(scope, ber.ENUMERATED),
+            _NEVER_DEREFERENCE,
+            ber.write_integer(size_limit_count),
+            ber.write_integer(0),
+            _VALUES_TOO,
+        )
+    )
 
 
 @lru_cache(maxsize=64)

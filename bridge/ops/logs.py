@@ -69,6 +69,10 @@ def log_observer(logger: FilteringBoundLogger, *, usernames: bool) -> Observer:
     is_verbose = logger.is_enabled_for(logging.DEBUG)
 
     def observe(event: Event) -> None:
+        if isinstance(event, OperationEnded):  # two of the four events of a login
+            if is_verbose:
+                logger.debug("operation.ended", **{name: getattr(event, name) for name in _OPERATION_FIELDS})
+            return
         match event:
             case RequestAnswered():
                 _log_request(logger, event, usernames=usernames)
@@ -92,8 +96,6 @@ def log_observer(logger: FilteringBoundLogger, *, usernames: bool) -> Observer:
                 logger.warning(
                     "server.set_aside", directory=directory, server=server, error=error.message, pause_s=pause_s
                 )
-            case OperationEnded() if is_verbose:
-                logger.debug("operation.ended", **{name: getattr(event, name) for name in _OPERATION_FIELDS})
 
     return observe
 

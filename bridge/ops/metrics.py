@@ -47,6 +47,10 @@ def metrics_observer(registry: CollectorRegistry) -> Observer:
     Info(f"{_PREFIX}_build", "What runs", registry=registry).info({"version": __version__})
 
     def observe(event: Event) -> None:
+        if isinstance(event, OperationEnded):  # two of the four events of a login
+            operations.count(event.directory, event.server, event.operation, event.outcome)
+            operation_durations.observe(event.duration_s, event.directory, event.operation)
+            return
         match event:
             case RequestAnswered(challenge=False):
                 requests.count(event.endpoint, event.command, str(event.status))
@@ -54,9 +58,6 @@ def metrics_observer(registry: CollectorRegistry) -> Observer:
             case UserAuthenticated(verdict=verdict):
                 outcome = "accepted" if isinstance(verdict, Accepted) else verdict.reason.value
                 logins.count(verdict.directory or "", outcome)
-            case OperationEnded():
-                operations.count(event.directory, event.server, event.operation, event.outcome)
-                operation_durations.observe(event.duration_s, event.directory, event.operation)
             case Refreshed(report):
                 refreshes.labels(report.directory, "ok").inc()
                 for reason in report.skipped:
