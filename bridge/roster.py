@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 _SEPARATOR = b","
 _PORTION_COUNT = 500
+_STEP_MIN_COUNT = 100
+"""Of rows that are taken from a run at once."""
+_MERGED_COUNT = 4000
+"""Of rows that are sorted at once, in less than a millisecond."""
 
 
 def fold_user_name(user_name: str) -> str:
@@ -128,9 +132,11 @@ class RosterBuilder:
         run = [
             b"\0".join((fold_user_name(user.user_name).encode(), user.id.encode(), render_user(user))) for user in users
         ]
+        if not run:
+            return
         run.sort()
         self._runs.append(run)
-        while len(self._runs) > 1 and len(self._runs[-2]) <= len(self._runs[-1]):
+        while len(self._runs) > 1 and len(self._runs[-2]) <= len(self._runs[-1]) <= _MERGED_COUNT:
             self._merge_last()
 
     def build(self, previous: Roster | None = None) -> Built:
@@ -139,12 +145,8 @@ class RosterBuilder:
         A name that several entries claim belongs to the one that held it in `previous`, or to none. The same users give
         the same bytes in whatever order they came.
         """
-        while len(self._runs) > 1:
-            self._merge_last()
-        rows = self._runs.pop() if self._runs else []
-        rows.reverse()
         choice = _Choice(previous)
-        roster = Roster(map(choice.of, _take_portions(rows)))
+        roster = Roster(map(choice.of, _take_portions(self._runs)))
         return Built(roster, tuple(choice.collisions), choice.repeated_id)
 
     def _merge_last(self) -> None:
@@ -154,14 +156,23 @@ class RosterBuilder:
         self._runs[-1].sort()
 
 
-def _take_portions(rows: list[bytes]) -> Iterator[list[bytes]]:
-    """Portions of the rows from the end on, which are gone then; rows of one name stay together."""
-    while rows:
-        portion = rows[: -_PORTION_COUNT - 1 : -1]
-        del rows[-_PORTION_COUNT:]
-        beginning = _name_of(portion[-1]) + b"\0"
-        while rows and rows[-1].startswith(beginning):
-            portion.append(rows.pop())
+def _take_portions(runs: list[list[bytes]]) -> Iterator[list[bytes]]:
+    """Portions of the rows in order, which are gone from the runs then; rows of one name stay together.
+
+    From each run comes what stands before one name, so that no more than a portion is ever sorted at once: while a
+    list is sorted, no other thread does anything, and nobody is logged in.
+    """
+    while runs:
+        step_count = max(_PORTION_COUNT // len(runs), _STEP_MIN_COUNT)
+        last = min(run[min(step_count, len(run)) - 1] for run in runs)
+        behind = _name_of(last) + b"\1"
+        portion: list[bytes] = []
+        for run in runs:
+            count = bisect_left(run, behind)
+            portion += run[:count]
+            del run[:count]
+        runs[:] = filter(None, runs)
+        portion.sort()
         yield portion
 
 

@@ -20,6 +20,8 @@ class Gate:
         self._queue_limit_count = queue_limit_count
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._inside_count = 0
+        self.entered_count = 0
+        """How many have ever been inside."""
 
     @property
     def waiting_count(self) -> int:
@@ -38,6 +40,7 @@ class Gate:
         else:
             await self._wait()
         self._inside_count += 1
+        self.entered_count += 1
 
     async def __aexit__(self, *exception: object) -> None:
         self._inside_count -= 1

@@ -7,17 +7,42 @@ from bridge.ldap.pace import Pace
 
 
 async def test_listing_does_less_at_once_while_somebody_logs_in() -> None:
-    """Whoever is inside one of the gates, or waits at it, has an event loop that comes round soon."""
-    lookups, binds = Gate("company", 2, 5), Gate("company", 1, 5)
-    pace = Pace(lookups, binds)
+    """Whoever is inside one of the gates, or was a moment ago, has an event loop that comes round soon."""
+    lookups, binds, now_s = Gate("company", 2, 5), Gate("company", 1, 5), [10.0]
+    pace = Pace(lookups, binds, clock=lambda: now_s[0])
     alone = (pace.read_bytes, pace.portion_count)
     async with binds:
         shared = (pace.read_bytes, pace.portion_count)
         assert shared[0] < alone[0]
         assert shared[1] < alone[1]
-    async with lookups:
+        now_s[0] += 60
         assert (pace.read_bytes, pace.portion_count) == shared
+    now_s[0] += 0.9
+    assert (pace.read_bytes, pace.portion_count) == shared
+    now_s[0] += 0.2
     assert (pace.read_bytes, pace.portion_count) == alone
+
+
+async def test_listing_slows_down_for_a_login_that_came_and_went_between_two_looks() -> None:
+    """A login takes less time than a portion of a listing, so being asked at the right moment is not enough."""
+    gate = Gate("company", 2, 5)
+    pace = Pace(gate)
+    assert not pace.is_shared
+    async with gate:
+        pass
+    assert pace.is_shared
+
+
+async def test_listing_leaves_the_processor_to_others_only_while_somebody_logs_in() -> None:
+    """Alone, it goes on in the same turn of the event loop."""
+    gate, turns = Gate("company", 2, 5), list[str]()
+    pace = Pace(gate)
+    asyncio.get_running_loop().call_soon(turns.append, "turn")
+    await pace.breathe()
+    assert turns == []
+    async with gate:
+        await pace.breathe()
+    assert turns == ["turn"]
 
 
 async def test_gate_is_free_again_after_whoever_was_turned_away_or_gave_up() -> None:
