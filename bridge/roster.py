@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import accumulate
 from typing import TYPE_CHECKING, overload
 
 import orjson
@@ -176,6 +177,20 @@ def _take_portions(runs: list[list[bytes]]) -> Iterator[list[bytes]]:
         yield portion
 
 
+def _split(rows: list[bytes]) -> tuple[Sequence[bytes], Sequence[bytes], Sequence[bytes]]:
+    """The names, the ids and the JSON objects of the rows."""
+    fields = [row.split(b"\0") for row in rows]
+    try:
+        names, ids, pieces = zip(*fields, strict=True)
+    except ValueError:  # a DN that is an id may hold NUL
+        return (
+            [row[0] for row in fields],
+            [b"\0".join(row[1:-1]) for row in fields],
+            [row[-1] for row in fields],
+        )
+    return names, ids, pieces
+
+
 def _name_of(row: bytes) -> bytes:
     return row.partition(b"\0")[0]
 
@@ -189,18 +204,17 @@ class _Choice:
         self.collisions: list[str] = []
         self.repeated_id: str | None = None
 
-    def of(self, rows: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    def of(self, rows: list[bytes]) -> tuple[Sequence[bytes], Sequence[bytes]]:
         """The ids and the JSON objects of the users that the rows make."""
-        fields = [row.split(b"\0") for row in rows]
-        names = [row[0] for row in fields]
-        ids = [row[1] if len(row) == 3 else b"\0".join(row[1:-1]) for row in fields]  # noqa: PLR2004 - a DN may hold NUL
-        pieces = [row[-1] for row in fields]
+        names, ids, pieces = _split(rows)
         if len(set(names)) < len(names):
             ids, pieces = self._settle(names, ids, pieces)
         self._check_ids(ids)
         return ids, pieces
 
-    def _settle(self, names: list[bytes], ids: list[bytes], pieces: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    def _settle(
+        self, names: Sequence[bytes], ids: Sequence[bytes], pieces: Sequence[bytes]
+    ) -> tuple[Sequence[bytes], Sequence[bytes]]:
         claims: dict[bytes, dict[bytes, bytes]] = {}
         for name, user_id, piece in zip(names, ids, pieces, strict=True):
             claims.setdefault(name, {}).setdefault(user_id, piece)
@@ -215,7 +229,7 @@ class _Choice:
                 chosen.append((holder.id.encode(), claimants[holder.id.encode()]))
         return [user_id for user_id, _ in chosen], [piece for _, piece in chosen]
 
-    def _check_ids(self, ids: list[bytes]) -> None:
+    def _check_ids(self, ids: Sequence[bytes]) -> None:
         """Remembers an id that stands in two places."""
         fresh = set(ids)
         if self.repeated_id is None and (len(fresh) < len(ids) or not fresh.isdisjoint(self._seen)):
@@ -226,7 +240,5 @@ class _Choice:
 
 def _add_ends(ends: array[int], pieces: Iterable[bytes], between: int) -> None:
     """Adds where each piece ends."""
-    position = ends[-1]
-    for piece in pieces:
-        position += len(piece) + between
-        ends.append(position)
+    lengths = map(len, pieces)
+    ends.extend(accumulate(map(between.__add__, lengths) if between else lengths, initial=ends.pop()))
