@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import Figure, Samples, compare, interleave, median_ratio
@@ -189,13 +190,24 @@ def measure_logins(run: Run) -> None:
             def per_second(name: str, callers: int = callers) -> float:
                 return load_with_logins(contenders[name], callers, run.load_s, run.people).per_second
 
-            samples = interleave(run.rounds, {name: lambda name=name: per_second(name) for name in contenders})  # type: ignore[misc]
+            turns = {name: partial(per_second, name) for name in contenders}
+            turns["directory alone"] = partial(_pairs_per_second, run, callers)
+            samples = interleave(run.rounds, turns)
             title = f"logins, {callers} at once"
             run.samples[f"{title}, 1/s"] = samples
             goal = 0.5 if callers == 50 else None  # noqa: PLR2004
             against = {"bare handler": goal, "ldap3 in threads": None}
-            run.figures += compare(title, samples, "bridge", unit="logins/s", against=against)
+            alone = {"directory alone": None}
+            run.figures += compare(title, samples, "bridge", unit="logins/s", against={**against, **alone})
             run.figures += compare(f"{title}, ldaps", samples, "bridge, ldaps", unit="logins/s", against=against)
+
+
+def _pairs_per_second(run: Run, callers: int) -> float:
+    """The look-ups with their binds that the directory answers each second, with next to nothing around them."""
+    callers = min(callers, 50)  # more look-ups on one connection than the bridge sends, and slapd drops it
+    numbers = map(str, (run.server.port, run.people, callers, run.load_s))
+    command = [sys.executable, "-m", "benchmarks.programs.bare_pairs", *numbers]
+    return float(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
 def _check_refusals(served: Served, people: int) -> None:
