@@ -217,7 +217,7 @@ def compress(body: bytes) -> bytes:
 
 
 def _check_content_type(content_type: str | None) -> None:
-    if not content_type:
+    if not content_type or content_type == _FORM:
         return
     kind, *parameters = (piece.strip().lower() for piece in content_type.split(";"))
     if kind != _FORM:
@@ -244,6 +244,8 @@ def _parse_form(body: bytes) -> dict[bytes, bytes]:
 
 def _unquote(raw: bytes) -> bytes:
     """The bytes that a form writes with `+` and `%xx` (WHATWG URL §5.1, but strict about what follows a percent)."""
+    if b"%" not in raw and b"+" not in raw:
+        return raw
     first, *pieces = raw.replace(b"+", b" ").split(b"%")
     for piece in pieces:
         if re.match(rb"[0-9A-Fa-f]{2}", piece) is None:

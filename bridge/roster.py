@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import accumulate
 from typing import TYPE_CHECKING, overload
 
 import orjson
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 _SEPARATOR = b","
 _PORTION_COUNT = 500
+_STEP_MIN_COUNT = 100
+"""Of rows that are taken from a run at once."""
+_MERGED_COUNT = 4000
+"""Of rows that are sorted at once, in less than a millisecond."""
 
 
 def fold_user_name(user_name: str) -> str:
@@ -148,9 +153,11 @@ class RosterBuilder:
         run = [
             b"\0".join((fold_user_name(user.user_name).encode(), user.id.encode(), render_user(user))) for user in users
         ]
+        if not run:
+            return
         run.sort()
         self._runs.append(run)
-        while len(self._runs) > 1 and len(self._runs[-2]) <= len(self._runs[-1]):
+        while len(self._runs) > 1 and len(self._runs[-2]) <= len(self._runs[-1]) <= _MERGED_COUNT:
             self._merge_last()
 
     def build(self, previous: Roster | None = None) -> Built:
@@ -159,12 +166,8 @@ class RosterBuilder:
         A name that several entries claim belongs to the one that held it in `previous`, or to none. The same users give
         the same bytes in whatever order they came.
         """
-        while len(self._runs) > 1:
-            self._merge_last()
-        rows = self._runs.pop() if self._runs else []
-        rows.reverse()
         choice = _Choice(previous)
-        roster = Roster(map(choice.of, _take_portions(rows)))
+        roster = Roster(map(choice.of, _take_portions(self._runs)))
         return Built(roster, tuple(choice.collisions), choice.repeated_id)
 
     def _merge_last(self) -> None:
@@ -174,15 +177,38 @@ class RosterBuilder:
         self._runs[-1].sort()
 
 
-def _take_portions(rows: list[bytes]) -> Iterator[list[bytes]]:
-    """Portions of the rows from the end on, which are gone then; rows of one name stay together."""
-    while rows:
-        portion = rows[: -_PORTION_COUNT - 1 : -1]
-        del rows[-_PORTION_COUNT:]
-        beginning = _name_of(portion[-1]) + b"\0"
-        while rows and rows[-1].startswith(beginning):
-            portion.append(rows.pop())
+def _take_portions(runs: list[list[bytes]]) -> Iterator[list[bytes]]:
+    """Portions of the rows in order, which are gone from the runs then; rows of one name stay together.
+
+    From each run comes what stands before one name, so that no more than a portion is ever sorted at once: while a
+    list is sorted, no other thread does anything, and nobody is logged in.
+    """
+    while runs:
+        step_count = max(_PORTION_COUNT // len(runs), _STEP_MIN_COUNT)
+        last = min(run[min(step_count, len(run)) - 1] for run in runs)
+        behind = _name_of(last) + b"\1"
+        portion: list[bytes] = []
+        for run in runs:
+            count = bisect_left(run, behind)
+            portion += run[:count]
+            del run[:count]
+        runs[:] = filter(None, runs)
+        portion.sort()
         yield portion
+
+
+def _split(rows: list[bytes]) -> tuple[Sequence[bytes], Sequence[bytes], Sequence[bytes]]:
+    """The names, the ids and the JSON objects of the rows."""
+    fields = [row.split(b"\0") for row in rows]
+    try:
+        names, ids, pieces = zip(*fields, strict=True)
+    except ValueError:  # a DN that is an id may hold NUL
+        return (
+            [row[0] for row in fields],
+            [b"\0".join(row[1:-1]) for row in fields],
+            [row[-1] for row in fields],
+        )
+    return names, ids, pieces
 
 
 def _name_of(row: bytes) -> bytes:
@@ -198,18 +224,17 @@ class _Choice:
         self.collisions: list[str] = []
         self.repeated_id: str | None = None
 
-    def of(self, rows: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    def of(self, rows: list[bytes]) -> tuple[Sequence[bytes], Sequence[bytes]]:
         """The ids and the JSON objects of the users that the rows make."""
-        fields = [row.split(b"\0") for row in rows]
-        names = [row[0] for row in fields]
-        ids = [row[1] if len(row) == 3 else b"\0".join(row[1:-1]) for row in fields]  # noqa: PLR2004 - a DN may hold NUL
-        pieces = [row[-1] for row in fields]
+        names, ids, pieces = _split(rows)
         if len(set(names)) < len(names):
             ids, pieces = self._settle(names, ids, pieces)
         self._check_ids(ids)
         return ids, pieces
 
-    def _settle(self, names: list[bytes], ids: list[bytes], pieces: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    def _settle(
+        self, names: Sequence[bytes], ids: Sequence[bytes], pieces: Sequence[bytes]
+    ) -> tuple[Sequence[bytes], Sequence[bytes]]:
         claims: dict[bytes, dict[bytes, bytes]] = {}
         for name, user_id, piece in zip(names, ids, pieces, strict=True):
             claims.setdefault(name, {}).setdefault(user_id, piece)
@@ -224,7 +249,7 @@ class _Choice:
                 chosen.append((holder.id.encode(), claimants[holder.id.encode()]))
         return [user_id for user_id, _ in chosen], [piece for _, piece in chosen]
 
-    def _check_ids(self, ids: list[bytes]) -> None:
+    def _check_ids(self, ids: Sequence[bytes]) -> None:
         """Remembers an id that stands in two places."""
         fresh = set(ids)
         if self.repeated_id is None and (len(fresh) < len(ids) or not fresh.isdisjoint(self._seen)):
@@ -235,10 +260,8 @@ class _Choice:
 
 def _add_ends(ends: array[int], pieces: Iterable[bytes], between: int) -> None:
     """Adds where each piece ends."""
-    position = ends[-1]
-    for piece in pieces:
-        position += len(piece) + between
-        ends.append(position)
+    lengths = map(len, pieces)
+    ends.extend(accumulate(map(between.__add__, lengths) if between else lengths, initial=ends.pop()))
 
 
 def _lengths(ends: array[int], start: int, stop: int) -> list[int]:

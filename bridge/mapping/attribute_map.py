@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.errors import EntryUnusable
 from bridge.mapping.addresses import AddressRules
+from bridge.mapping.plain import PlainMap, make_plain_map
 from bridge.model import Rejection, User
 
 if TYPE_CHECKING:
@@ -41,10 +42,15 @@ class AccountState:
     """The value in this spelling, case ignored."""
     bit: int | None = None
     """A number of which this bit is set."""
+    key: str = field(init=False, repr=False)
+    """The attribute in lower case."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", self.attribute.lower())
 
     def applies(self, entry: Entry) -> bool:
         """Whether the entry is in this state; a value that is no number has no bits."""
-        raw_values = entry.attributes.get(self.attribute.lower())
+        raw_values = entry.attributes.get(self.key)
         if not raw_values:
             return False
         values = [value.decode("utf-8", "replace") for value in raw_values]
@@ -73,6 +79,13 @@ class AttributeMap:
     id_form: IdForm = IdForm.TEXT
     addresses: AddressRules = field(default_factory=AddressRules)
     account_states: tuple[AccountState, ...] = ()
+    _plain: PlainMap | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        items = (self.user_name, self.full_name, self.email_addresses)
+        is_text = self.id_attribute is not None and self.id_form is IdForm.TEXT
+        id_key = self.id_attribute.lower() if self.id_attribute is not None and is_text else None
+        object.__setattr__(self, "_plain", make_plain_map(items, self.addresses, id_key, self.id_of))
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -114,7 +127,7 @@ class AttributeMap:
     def account_rejection(self, entry: Entry) -> Rejection | None:
         """Why the account may not be used, or None."""
         for state in self.account_states:
-            if state.applies(entry):
+            if state.key in entry.attributes and state.applies(entry):
                 return state.rejection
         return None
 
@@ -123,6 +136,9 @@ class AttributeMap:
 
         Raises `EntryUnusable` where it makes none; its `reason` is one of a few words.
         """
+        user = self._plain.user_of(entry) if self._plain is not None else None
+        if user is not None:
+            return tuple.__new__(Mapped, (user, ()))
         remarks: list[str] = []
         dn, attributes = entry
         user_name = _first(self.user_name, attributes, remarks)

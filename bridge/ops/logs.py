@@ -5,8 +5,11 @@ The logger is made here and passed on; what libraries log goes the same way.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
@@ -27,7 +30,7 @@ from bridge.events import (
 from bridge.model import Accepted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Mapping, MutableMapping
 
     from structlog.typing import FilteringBoundLogger, Processor
 
@@ -46,24 +49,20 @@ _NAMED_MAX_COUNT = 10
 def make_logger(level: str, form: str, stream: TextIO, environment: Mapping[str, str]) -> FilteringBoundLogger:
     """A logger that writes to `stream`: JSON, or readable text where `form` says so or a terminal listens."""
     as_text = form == "text" or (form == "auto" and stream.isatty())
-    processors: list[Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info,
-    ]
+    processors: list[Processor] = [_add_level_and_time]
     if as_text:
-        processors += [_flatten, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        console = structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        processors += [structlog.processors.format_exc_info, _flatten, console]
     else:
-        processors.append(structlog.processors.JSONRenderer(_to_json))
+        processors.append(_write_json)
     if "JOURNAL_STREAM" in environment and not as_text:
         processors.append(_write_priority)
-    logger: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.WriteLogger(stream),
+    wrapped = structlog.wrap_logger(
+        _LineWriter(stream),
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        cache_logger_on_first_use=True,
     )
+    logger: FilteringBoundLogger = wrapped.bind()  # the logger itself, not a proxy that makes one for each line
     return logger
 
 
@@ -79,39 +78,46 @@ def log_observer(logger: FilteringBoundLogger, *, usernames: bool) -> Observer:
     is_verbose = logger.is_enabled_for(logging.DEBUG)
 
     def observe(event: Event) -> None:
+        if isinstance(event, OperationEnded):  # two of the four events of a login
+            if is_verbose:
+                logger.debug("operation.ended", **{name: getattr(event, name) for name in _OPERATION_FIELDS})
+            return
         match event:
             case RequestAnswered():
                 _log_request(logger, event, usernames=usernames)
             case UserAuthenticated():
                 _log_login(logger, event, usernames=usernames)
-            case Refreshed(report):
-                _log_report(logger, report, usernames=usernames)
-            case RemovalsApproved():
-                logger.warning("removals.approved", **event._asdict())
-            case ApprovalExpired():
-                logger.warning("removals.approval_expired", **event._asdict(), remedy="Look at what is withheld now.")
-            case RemovalsReset(directory):
-                logger.warning("removals.reset", directory=directory)
-            case NamesContested(endpoint, holders):
-                names = dict(holders) if usernames else {}
-                logger.warning("names.contested", endpoint=endpoint, name_count=len(holders), holders=names)
-            case RefreshFailed(directory, error, duration_s, stale_age_s):
-                logger.warning(
-                    "refresh.failed",
-                    directory=directory,
-                    code=error.code,
-                    error=error.message,
-                    duration_s=round(duration_s, 3),
-                    answered_stale=stale_age_s is not None,
-                )
-            case ServerSetAside(directory, server, error, pause_s):
-                logger.warning(
-                    "server.set_aside", directory=directory, server=server, error=error.message, pause_s=pause_s
-                )
-            case OperationEnded() if is_verbose:
-                logger.debug("operation.ended", **{name: getattr(event, name) for name in _OPERATION_FIELDS})
+            case _:
+                _log_directory(logger, event, usernames=usernames)
 
     return observe
+
+
+def _log_directory(logger: FilteringBoundLogger, event: Event, *, usernames: bool) -> None:
+    """What happens now and then: listings, removals, servers."""
+    match event:
+        case Refreshed(report):
+            _log_report(logger, report, usernames=usernames)
+        case RemovalsApproved():
+            logger.warning("removals.approved", **event._asdict())
+        case ApprovalExpired():
+            logger.warning("removals.approval_expired", **event._asdict(), remedy="Look at what is withheld now.")
+        case RemovalsReset(directory):
+            logger.warning("removals.reset", directory=directory)
+        case NamesContested(endpoint, holders):
+            names = dict(holders) if usernames else {}
+            logger.warning("names.contested", endpoint=endpoint, name_count=len(holders), holders=names)
+        case RefreshFailed(directory, error, duration_s, stale_age_s):
+            logger.warning(
+                "refresh.failed",
+                directory=directory,
+                code=error.code,
+                error=error.message,
+                duration_s=round(duration_s, 3),
+                answered_stale=stale_age_s is not None,
+            )
+        case ServerSetAside(directory, server, error, pause_s):
+            logger.warning("server.set_aside", directory=directory, server=server, error=error.message, pause_s=pause_s)
 
 
 _REPORT_FIELDS = (
@@ -200,6 +206,47 @@ class _Handler(logging.Handler):
         )
 
 
+class _LineWriter:
+    """Writes lines: those of one turn of the event loop with one call of the system, when the turn is over."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._gathered: list[str] = []
+
+    def msg(self, line: str) -> None:
+        """The line is written; at once where no event loop runs."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._write(f"{line}\n")
+            return
+        if not self._gathered:
+            loop.call_soon(self._write_gathered)
+        self._gathered.append(f"{line}\n")
+
+    log = debug = info = warning = error = critical = msg
+
+    def _write_gathered(self) -> None:
+        lines, self._gathered = self._gathered, []
+        self._write("".join(lines))
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+def _add_level_and_time(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event["level"] = method
+    now_s = time.time()
+    event["timestamp"] = f"{_format_second(int(now_s))}.{int(now_s % 1 * 1_000_000):06d}Z"
+    return event
+
+
+@lru_cache(maxsize=1)
+def _format_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
 def _flatten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Text that came from outside can't begin a line of its own, nor steer the terminal."""
     for name, value in event.items():
@@ -208,12 +255,14 @@ def _flatten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mut
     return event
 
 
-def _to_json(event: Any, default: Callable[[Any], Any], **_: Any) -> str:
+def _write_json(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
     """The event as one line; text that is no Unicode, such as a DN of other bytes, is escaped."""
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(logger, method, event)
     try:
-        return orjson.dumps(event, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
+        return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
-        return json.dumps(event, default=default)
+        return json.dumps(event, default=repr)
 
 
 def _write_priority(_logger: Any, method: str, line: Any) -> str:
