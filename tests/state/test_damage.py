@@ -295,3 +295,13 @@ def test_journal_without_its_database_is_a_loss(tmp_path: Path) -> None:
     assert load(tmp_path) == "state_lost"
     assert names_in(tmp_path) == [DATABASE, f"{DATABASE}.damaged-unknown-journal"]
     assert load(tmp_path) == "state_lost"
+
+
+def test_journal_of_an_empty_file_is_kept_beside_it(tmp_path: Path) -> None:
+    """SQLite would delete it, and with it the only pages of a listing that are left."""
+    (tmp_path / DATABASE).touch()
+    (tmp_path / f"{DATABASE}-journal").write_bytes(b"pages")
+    assert load(tmp_path) == "state_lost"
+    _, set_aside, journal = names_in(tmp_path)
+    assert journal == f"{set_aside}-journal"
+    assert (tmp_path / journal).read_bytes() == b"pages"
