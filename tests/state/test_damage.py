@@ -75,6 +75,23 @@ def replaced(before: bytes, after: bytes) -> Callable[[Path], None]:
     return damage
 
 
+def without_rows(table: str) -> Callable[[Path], None]:
+    """The table's page says that it has no rows: whoever believes it finds none, and no error."""
+
+    def damage(file: Path) -> None:
+        with closing(sqlite3.connect(file)) as connection:
+            (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+        content = bytearray(file.read_bytes())
+        count = (page - 1) * 4096 + 3
+        assert content[count : count + 2] != bytes(2)
+        content[count : count + 2] = bytes(2)
+        file.write_bytes(content)
+        with closing(sqlite3.connect(file)) as connection:
+            assert connection.execute(f"SELECT * FROM {table}").fetchall() == []
+
+    return damage
+
+
 def another_program_that_was_killed(file: Path) -> None:
     """Its write-ahead log is whole, and would be played back into whatever stands beside it."""
     other = file.with_name("other")
@@ -112,6 +129,8 @@ DAMAGES = {
     **{f"truncated to {size}": truncated(size) for size in (0, 1, 16, 50, 99, 100, 512, 4095, 4096, 4097, 50_000)},
     **{f"truncated by {-size}": truncated(size) for size in (-1, -100, -4096, -5000)},
     **{f"without page {number}": without_page(number) for number in (0, 1, 2, 3, 4, 5, 9, 14, 15, 20, -1)},
+    "with directories that seem to be none": without_rows("directories"),
+    "with reports that seem to be none": without_rows("reports"),
     "noise": noise,
     "noise behind the header": noise_behind_the_header,
     "database of another program": another_program,
@@ -295,3 +314,13 @@ def test_journal_without_its_database_is_a_loss(tmp_path: Path) -> None:
     assert load(tmp_path) == "state_lost"
     assert names_in(tmp_path) == [DATABASE, f"{DATABASE}.damaged-unknown-journal"]
     assert load(tmp_path) == "state_lost"
+
+
+def test_journal_of_an_empty_file_is_kept_beside_it(tmp_path: Path) -> None:
+    """SQLite would delete it, and with it the only pages of a listing that are left."""
+    (tmp_path / DATABASE).touch()
+    (tmp_path / f"{DATABASE}-journal").write_bytes(b"pages")
+    assert load(tmp_path) == "state_lost"
+    _, set_aside, journal = names_in(tmp_path)
+    assert journal == f"{set_aside}-journal"
+    assert (tmp_path / journal).read_bytes() == b"pages"

@@ -85,6 +85,24 @@ async def test_damage_on_a_full_disk_is_not_forgotten(disk: Path) -> None:
     await store.aclose()
 
 
+async def test_damage_that_a_load_finds_on_a_full_disk_is_not_forgotten(disk: Path) -> None:
+    """Setting it aside fails half-way, and is finished as soon as there is room."""
+    store = SqliteSnapshotStore.open(disk)
+    await store.save(SMALL)
+    with closing(sqlite3.connect(disk / DATABASE)) as connection:
+        connection.execute("DELETE FROM users WHERE name = CAST('user.name7' AS BLOB)")
+        connection.commit()
+    with pytest.raises(OSError, match="space"):
+        (disk / "filler").write_bytes(bytes(2 << 20))
+    for _ in range(2):
+        with pytest.raises(StateUnavailable, match="Make room"):
+            await store.load("company")
+    (disk / "filler").unlink()
+    with pytest.raises(StateLost):
+        await store.load("company")
+    await store.aclose()
+
+
 async def test_read_only_disk_gives_what_was_saved_and_takes_nothing(disk: Path) -> None:
     """A service starts on it, answers from it, and says that it can't save; remounted, it saves without a restart."""
     keeper = SqliteSnapshotStore.open(disk)

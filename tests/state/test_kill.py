@@ -56,3 +56,24 @@ def test_killed_process_leaves_a_snapshot_that_was_saved_as_a_whole(user_count: 
         assert content_of(loaded) == content_of(numbered(int(loaded.taken_at_s), user_count))
         assert content_of(read) == content_of(loaded)
         number = int(loaded.taken_at_s) + 1
+
+
+async def test_reader_sees_whole_snapshots_while_a_service_saves(tmp_path: Path) -> None:
+    """A command beside a service that saves all the time gets one snapshot after the other, each of them whole."""
+    with child("for_ever", tmp_path, 1, 300) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        numbers = []
+        for _ in range(20):
+            reader = SqliteSnapshotStore.open_read_only(tmp_path)
+            for _ in range(2):
+                read = await reader.load("company")
+                assert read is not None
+                assert content_of(read) == content_of(numbered(int(read.taken_at_s), 300))
+                numbers.append(int(read.taken_at_s))
+            await reader.aclose()
+        assert process.poll() is None
+        process.kill()
+        said = process.stdout.read().split()
+    assert numbers == sorted(numbers)
+    assert numbers[0] < numbers[-1] <= int(said[-1]) + 1

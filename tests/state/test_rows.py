@@ -6,7 +6,11 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from bridge.guard import GuardState, HeldBy, Removal, RemovalKind, Withheld
+from bridge.model import User
+from bridge.roster import Roster, render_user
 from bridge.state import SqliteSnapshotStore, rows
 from bridge.state.encoding import PARTS
 from tests.kept import content_of, people, snapshot_of
@@ -69,4 +73,16 @@ async def test_snapshot_in_the_words_of_another_version_is_loaded_and_rewritten(
     later = await store.load("company")
     assert later is not None
     assert later.guard == GuardState((withheld,), {"2": 2.0})
+    await store.aclose()
+
+
+async def test_roster_that_cannot_be_kept_is_a_fault_of_the_program_and_changes_nothing(tmp_path: Path) -> None:
+    """Two users of one name are no error of the disk, which an operator would look for in vain."""
+    twins = Roster([([b"1", b"2"], [render_user(User("", "anna", "cn=x"))] * 2)])
+    store = SqliteSnapshotStore.open(tmp_path)
+    with pytest.raises(sqlite3.IntegrityError):
+        await store.save(snapshot_of(twins))
+    assert await store.load("company") is None
+    await store.save(snapshot_of(people(3)))
+    assert content_of(await store.load("company")) == content_of(snapshot_of(people(3)))
     await store.aclose()
