@@ -127,6 +127,12 @@ class Report:
     """Users who did not come and stay for a while."""
     inconsistent: tuple[str, ...] = ()
     """Names of users whom the listing left out though they are there: they stay; a few of them."""
+    shared_address_count: int = 0
+    """E-mail addresses that more than one user lists."""
+    shared_addresses: tuple[str, ...] = ()
+    """A few of them."""
+    is_first: bool = False
+    """Whether there was no earlier listing to compare with."""
     approved_digest: str | None = None
     """The withheld removals that went through with the operator's word."""
 

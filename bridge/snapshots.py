@@ -19,6 +19,7 @@ from bridge.guard import GuardState, RemovalKind
 from bridge.listing import refuse_if_empty, take_listing
 from bridge.removals import CONFIRMED_MAX_COUNT, Fresh, review
 from bridge.roster import Roster, fold_user_name
+from bridge.shared_addresses import find_shared_addresses
 from bridge.storage import Snapshot
 
 if TYPE_CHECKING:
@@ -211,7 +212,8 @@ class DirectorySnapshots:
         previous = self._snapshot
         if previous is None:
             refuse_if_empty(self.source, listing)
-            report = replace(listing.report, added_count=len(listing.roster))
+            report = replace(listing.report, added_count=len(listing.roster), is_first=True)
+            report = await self._add_shared(report, listing.roster, None)
             guard = GuardState(decided_names=frozenset(listing.contested))
             await self._keep(Snapshot(self.source.name, listing.roster, report.finished_at_s, report, guard))
         else:
@@ -221,7 +223,7 @@ class DirectorySnapshots:
             if self.source.removals.refuse and reviewed.is_tripped:
                 await self._keep(replace(previous, guard=replace(previous.guard, withheld=reviewed.guard.withheld)))
                 raise self._refusal(reviewed)
-            report = _extend(listing.report, reviewed)
+            report = await self._add_shared(_extend(listing.report, reviewed), reviewed.roster, previous)
             await self._keep(Snapshot(self.source.name, reviewed.roster, report.finished_at_s, report, reviewed.guard))
         assert self._snapshot is not None  # noqa: S101 - it was kept a moment ago
         return self._snapshot
@@ -236,6 +238,16 @@ class DirectorySnapshots:
         return comparison, await asyncio.to_thread(
             review, previous, fresh, self.source.removals, listing.report.finished_at_s
         )
+
+    async def _add_shared(self, report: Report, roster: Roster, previous: Snapshot | None) -> Report:
+        """The report with the addresses that several users list; as before, where the roster is as before."""
+        if previous is not None and previous.roster is roster:
+            known = previous.report
+            return replace(
+                report, shared_address_count=known.shared_address_count, shared_addresses=known.shared_addresses
+            )
+        shared = await asyncio.to_thread(find_shared_addresses, roster)
+        return replace(report, shared_address_count=len(shared), shared_addresses=shared[:_NAMED_MAX_COUNT])
 
     def _refusal(self, reviewed: Review) -> RemovalsRefused:
         count, digest = len(reviewed.guard.withheld), reviewed.guard.digest

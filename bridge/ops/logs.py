@@ -135,6 +135,8 @@ _REPORT_FIELDS = (
     "withheld_count",
     "in_grace_count",
     "approved_digest",
+    "shared_address_count",
+    "is_first",
 )
 _OPERATION_FIELDS = ("directory", "server", "operation", "outcome", "duration_s")
 
@@ -145,9 +147,13 @@ def _log_report(logger: FilteringBoundLogger, report: Report, *, usernames: bool
     fields["collision_count"] = len(report.collisions)
     if usernames:
         fields |= {"collisions": report.collisions[:_NAMED_MAX_COUNT], "inconsistent": report.inconsistent}
+        fields["shared_addresses"] = report.shared_addresses
     if report.withheld_count:
         remedy = "Look at them with `mailstore-bridge removals show`."
         logger.error("refresh.finished", **fields, remedy=remedy)
+    elif report.is_first:
+        remedy = "Nothing is kept of an earlier listing, so nobody could be missing from this one; look at `list` once."
+        logger.warning("refresh.finished", **fields, remedy=remedy)
     elif report.collisions or report.inconsistent:
         logger.warning("refresh.finished", **fields)
     else:

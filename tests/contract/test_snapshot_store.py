@@ -39,6 +39,9 @@ FULL_REPORT = replace(
     collisions=("max", "ä"),
     inconsistent=("carl",),
     approved_digest="3f9a",
+    shared_address_count=2,
+    shared_addresses=("a@example.com",),
+    is_first=True,
     withheld_count=7,
 )
 
