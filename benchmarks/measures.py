@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import Figure, Samples, compare, interleave, median_ratio
@@ -21,6 +22,7 @@ from benchmarks.processes import (
     PROGRAMS,
     Caller,
     Served,
+    listing_over_and_over,
     load_with_logins,
     program,
     running_bridge,
@@ -74,7 +76,7 @@ def check_listing(answer: bytes, people: int) -> None:
 
 def list_cold(served: Served, people: int) -> float:
     """The seconds from a request to the last byte of a listing that the bridge has to read first."""
-    caller = Caller(served)
+    caller = Caller(served.port)
     started_s = time.perf_counter()
     answer = caller.post(b"cmd=list")
     took_s = time.perf_counter() - started_s
@@ -147,14 +149,14 @@ def _memory_figure(served: Served, people: int, goal_mib: int) -> Figure:
 def measure_warm_listings(run: Run) -> None:
     """A listing that is there already, against a bare handler that returns the same bytes."""
     with running_bridge(run.folder / "warm", run.server.url) as bridge:
-        expected = Caller(bridge).post(b"cmd=list")
+        expected = Caller(bridge.port).post(b"cmd=list")
         check_listing(expected, run.people)
         file = run.folder / "listing.json"
         file.write_bytes(expected)
         with running_program("bare_handler.py", str(file)) as bare:
 
             def per_second(served: Served) -> float:
-                caller, count, started_s = Caller(served), 0, time.perf_counter()
+                caller, count, started_s = Caller(served.port), 0, time.perf_counter()
                 while time.perf_counter() - started_s < run.load_s:
                     if caller.post(b"cmd=list") != expected:
                         raise SystemExit("a warm listing differs")
@@ -188,18 +190,29 @@ def measure_logins(run: Run) -> None:
             def per_second(name: str, callers: int = callers) -> float:
                 return load_with_logins(contenders[name], callers, run.load_s, run.people).per_second
 
-            samples = interleave(run.rounds, {name: lambda name=name: per_second(name) for name in contenders})  # type: ignore[misc]
+            turns = {name: partial(per_second, name) for name in contenders}
+            turns["directory alone"] = partial(_pairs_per_second, run, callers)
+            samples = interleave(run.rounds, turns)
             title = f"logins, {callers} at once"
             run.samples[f"{title}, 1/s"] = samples
             goal = 0.5 if callers == 50 else None  # noqa: PLR2004
             against = {"bare handler": goal, "ldap3 in threads": None}
-            run.figures += compare(title, samples, "bridge", unit="logins/s", against=against)
+            alone = {"directory alone": None}
+            run.figures += compare(title, samples, "bridge", unit="logins/s", against={**against, **alone})
             run.figures += compare(f"{title}, ldaps", samples, "bridge, ldaps", unit="logins/s", against=against)
+
+
+def _pairs_per_second(run: Run, callers: int) -> float:
+    """The look-ups with their binds that the directory answers each second, with next to nothing around them."""
+    callers = min(callers, 50)  # more look-ups on one connection than the bridge sends, and slapd drops it
+    numbers = map(str, (run.server.port, run.people, callers, run.load_s))
+    command = [sys.executable, "-m", "benchmarks.programs.bare_pairs", *numbers]
+    return float(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
 def _check_refusals(served: Served, people: int) -> None:
     """Ends the benchmark where a wrong password is taken."""
-    caller = Caller(served)
+    caller = Caller(served.port)
     for number in random.Random(2).sample(range(people), 20):
         for text, expected in ((password(number), b"true"), (password(number + 1), b"false")):
             answer = caller.post(f"cmd=auth&user={user_name(number)}&pass={text}".encode())
@@ -243,7 +256,7 @@ class _BareSockets:
 def measure_latency(run: Run) -> None:
     """One login at a time, over its two LDAP operations in bare sockets, in turns."""
     with running_bridge(run.folder / "latency", run.server.url) as bridge:
-        caller, bare = Caller(bridge), _BareSockets(run.server)
+        caller, bare = Caller(bridge.port), _BareSockets(run.server)
         samples: Samples = {"bridge": [], "bare sockets": []}
         for number in range(200 * run.rounds):
             body = f"cmd=auth&user={user_name(number % run.people)}&pass={password(number % run.people)}".encode()
@@ -264,19 +277,11 @@ def measure_latency(run: Run) -> None:
 def measure_logins_while_listing(run: Run) -> None:
     """The slowest hundredth of logins while everybody is being listed over and over."""
     with running_bridge(run.folder / "both", run.server.url, ttl="1ms") as bridge:
-        ending, listings, latencies_ms = threading.Event(), [list_cold(bridge, run.people)], list[float]()
-
-        def list_over_and_over() -> None:
-            caller = Caller(bridge)
-            while not ending.is_set():
-                started_s = time.perf_counter()
-                answer = caller.post(b"cmd=list")
-                listings.append(time.perf_counter() - started_s)
-                if answer.count(b'"userName"') != run.people:
-                    raise SystemExit("a listing was short")
+        ending, latencies_ms = threading.Event(), list[float]()
+        list_cold(bridge, run.people)
 
         def log_in_now_and_then(seed: int) -> None:
-            caller, numbers = Caller(bridge), random.Random(seed)
+            caller, numbers = Caller(bridge.port), random.Random(seed)
             while not ending.is_set():
                 number = numbers.randrange(run.people)
                 body = f"cmd=auth&user={user_name(number)}&pass={password(number)}".encode()
@@ -286,18 +291,18 @@ def measure_logins_while_listing(run: Run) -> None:
                 latencies_ms.append((time.perf_counter() - started_s) * 1000)
                 ending.wait(0.01)
 
-        threads = [threading.Thread(target=list_over_and_over)]
-        threads += [threading.Thread(target=log_in_now_and_then, args=(seed,)) for seed in range(2)]
-        for thread in threads:
-            thread.start()
-        time.sleep(3 * run.load_s + 2)
-        ending.set()
-        for thread in threads:
-            thread.join()
+        threads = [threading.Thread(target=log_in_now_and_then, args=(seed,)) for seed in range(2)]
+        with listing_over_and_over(bridge, run.people) as listings_s:
+            for thread in threads:
+                thread.start()
+            time.sleep(3 * run.load_s + 2)
+            ending.set()
+            for thread in threads:
+                thread.join()
         memory = _memory_figure(bridge, run.people, 150 if run.people <= 100_000 else 1126)  # noqa: PLR2004
     run.samples["login while listing, ms"] = {"bridge": latencies_ms}
     quantiles = statistics.quantiles(latencies_ms, n=100)
-    detail = f"median {quantiles[49]:.1f} ms of {len(latencies_ms)} logins during {len(listings) - 1} listings"
+    detail = f"median {quantiles[49]:.1f} ms of {len(latencies_ms)} logins during {len(listings_s)} listings"
     run.figures.append(Figure("login, p99 while listing", quantiles[98], "ms", 15.0, detail=detail))
     run.figures.append(Figure(f"{memory.name}, logins meanwhile", memory.value, "MiB", memory.goal))
 

@@ -82,6 +82,7 @@ def _write_configuration(folder: Path, url: str, port: int, authority: Path | No
     configuration.write_text(f"""\
 server: {{listen: "127.0.0.1:{port}"}}
 admin: {{listen: off}}
+state: {{directory: {folder}/state}}
 cache: {{ttl: {ttl}, refresh_ahead: false}}
 endpoints:
   - path: /mailstore
@@ -126,6 +127,21 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+@contextmanager
+def listing_over_and_over(served: Served, people: int) -> Iterator[list[float]]:
+    """Everybody is being listed; once it is over, the list holds the seconds of each listing."""
+    command = [sys.executable, "-m", "benchmarks.programs.lister", str(served.port), str(people)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    taken_s: list[float] = []
+    try:
+        yield taken_s
+    finally:
+        output, _ = process.communicate()  # closes its input, and so ends it
+    if process.returncode:
+        raise SystemExit("listing over and over failed")
+    taken_s += map(float, output.split())
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """What wrk has seen."""
@@ -151,8 +167,8 @@ def load_with_logins(served: Served, callers: int, duration_s: int, people: int)
 class Caller:
     """A keep-alive connection to an endpoint, as plain as can be, so that little of what is measured is its own."""
 
-    def __init__(self, served: Served) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", served.port), timeout=_PATIENCE_S)
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray(1 << 20)
 

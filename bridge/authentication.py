@@ -10,14 +10,15 @@ import hashlib
 import unicodedata
 from typing import TYPE_CHECKING, NamedTuple
 
-from bridge.errors import BridgeError, EntryUnusable
+from bridge.directory import NO_SUCH_OBJECT
+from bridge.errors import BridgeError, EntryUnusable, SearchInvalid
 from bridge.events import UserAuthenticated
 from bridge.model import Accepted, Rejected, Rejection, Secret
 from bridge.roster import fold_user_name
 from bridge.throttle import Permission
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bridge.attempts import UserBinds
     from bridge.directory import BindResult, Entry
@@ -74,8 +75,9 @@ class Found(NamedTuple):
         if not candidate.is_listed:
             return 2
         source = self.directory.source
-        is_user_name = source.finds_by_user_name or fold_user_name(candidate.user_name) == fold_user_name(user_name)
-        return 0 if is_user_name else 1
+        if source.finds_by_user_name or fold_user_name(candidate.user_name) == fold_user_name(user_name):
+            return 0
+        return 0 if self.directory.decides(user_name) else 1
 
 
 class Authenticator:
@@ -98,6 +100,8 @@ class Authenticator:
         self._make_token = make_token
         self._key = make_token().encode()
         self._observe = observe
+        self.contested: Mapping[str, str] = {}
+        """Which directory has each folded userName that several claim, by what is answered to `list`."""
 
     async def authenticate(self, user_name: str, password: Secret) -> Verdict:
         """Whether the password is the user's.
@@ -151,6 +155,9 @@ class Authenticator:
         """
         if len(self._directories) == 1:
             return await find_user(self._directories[0], user_name)
+        holder = self._holder_of(user_name)
+        if holder is not None:
+            return await find_user(holder, user_name)
         outcomes = await asyncio.gather(
             *(find_user(directory, user_name) for directory in self._directories), return_exceptions=True
         )
@@ -164,10 +171,17 @@ class Authenticator:
             elif outcome is not None:
                 found.append(outcome)
         best = min(found, key=lambda each: each.rank(user_name), default=None)
+        if best is not None and (holder := self._holder_of(best.candidates[0].user_name)) is not None:
+            return await find_user(holder, user_name)  # a spelling that the directories take for a contested name
         for directory, failure in failures:
             if best is None or self._may_outrank(directory, best, user_name):
                 raise failure
         return best
+
+    def _holder_of(self, user_name: str) -> DirectorySnapshots | None:
+        """The directory that has a userName which several claim."""
+        name = self.contested.get(fold_user_name(user_name)) if self.contested else None
+        return next((directory for directory in self._directories if directory.source.name == name), None)
 
     def _may_outrank(self, directory: DirectorySnapshots, best: Found, user_name: str) -> bool:
         """Whether a directory that can't be asked could hold the name before the one that does."""
@@ -238,10 +252,11 @@ async def find_user(directory: DirectorySnapshots, user_name: str) -> Found | No
 async def find_entries(directory: DirectorySnapshots, user_name: str) -> tuple[Entry, ...]:
     """The entries that a login by this name may mean, live from the directory: none, one, or two.
 
-    This is the one place that chooses between a look-up by a filter and one through the listing.
+    This is the one place that chooses between a look-up by a filter and one through the listing. A name that the
+    listing has given to nobody, because several claim it, is looked up by the filter, which finds and names them all.
     """
     template = directory.source.login_template
-    if template is None:
+    if template is None or (directory.decides(user_name) and find_holder(directory, user_name) is not None):
         return await _find_listed(directory, user_name)
     return await _find_by_filter(directory.source, template.fill(user_name))
 
@@ -289,5 +304,22 @@ async def _find_listed(directory: DirectorySnapshots, user_name: str) -> tuple[E
     user = find_holder(directory, user_name)
     if user is None:
         return ()
-    entries = await source.directory.look_up(source.entry_search(user.distinguished_name))
-    return tuple(entry for entry in entries if judge_entry(source, entry).user_id == user.id)
+    found = await _read_entry(source, user.distinguished_name)
+    entries = tuple(entry for entry in found if judge_entry(source, entry).user_id == user.id)
+    if entries or source.attribute_map.id_attribute is None:
+        return entries
+    # The entry has another DN than when it was listed, as happens to whoever is renamed.
+    bases = await source.resolve_bases()
+    searches = (source.login_search_by_id(base, user.id) for base in bases)
+    moved = [entry for search in searches for entry in await source.directory.look_up(search)]
+    return tuple({entry.dn: entry for entry in moved}.values())
+
+
+async def _read_entry(source: DirectorySource, dn: str) -> tuple[Entry, ...]:
+    """The entry of that DN, if it is there and one of the users."""
+    try:
+        return await source.directory.look_up(source.entry_search(dn))
+    except SearchInvalid as error:
+        if error.result_code == NO_SUCH_OBJECT:  # it was deleted or moved since it was listed
+            return ()
+        raise

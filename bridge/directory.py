@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from bridge.syntax.filters import Filter
 
 
+NO_SUCH_OBJECT = 32
+"""The result code of a search whose base is not there (RFC 4511 Appendix A)."""
+
+
 class Scope(IntEnum):
     """How far below its base a search reaches; the numbers are those of RFC 4511 §4.5.1.2."""
 

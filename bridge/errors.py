@@ -13,6 +13,10 @@ BridgeError
 │  └─ SearchInvalid
 ├─ SnapshotMissing
 ├─ RemovalsRefused
+├─ ApprovalOutdated
+├─ StateUnavailable
+├─ StateLost
+├─ ServiceError
 └─ EntryUnusable
 """
 
@@ -189,6 +193,46 @@ class RemovalsRefused(DirectoryError):
     code = "removals_refused"
     temporary = True
     summary = "The listing lacks users that must not be lost"
+
+
+class ApprovalOutdated(BridgeError):
+    """The operator approved other removals than those that are withheld."""
+
+    code = "approval_outdated"
+    summary = "The approval does not fit"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, remedy="Look at what is withheld now with `mailstore-bridge removals show`.")
+
+
+class StateUnavailable(BridgeError):
+    """What was last listed can't be read or kept: the disk is full, or read-only, or fails."""
+
+    code = "state_unavailable"
+    temporary = True
+    summary = "The state directory can't be used"
+
+
+class StateLost(BridgeError):
+    """The earlier listings were damaged: nobody knows any more who must not be lost."""
+
+    code = "state_lost"
+    temporary = True
+    summary = "The earlier listings are lost"
+
+
+class ServiceError(BridgeError):
+    """The running service answered the command line with an error, or not at all."""
+
+    def __init__(self, service_code: str, detail: str, *, temporary: bool) -> None:
+        super().__init__(detail)
+        self.service_code = service_code
+        self.is_temporary = temporary
+
+    @property
+    def message(self) -> str:
+        """What the service said."""
+        return self.detail
 
 
 class EntryUnusable(BridgeError):

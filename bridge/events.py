@@ -61,6 +61,35 @@ class RefreshFailed(NamedTuple):
     stale_age_s: float | None = None
 
 
+class RemovalsApproved(NamedTuple):
+    """The operator lets withheld removals through; the next refresh does it, if they are still the same."""
+
+    directory: str
+    digest: str
+    removal_count: int
+
+
+class ApprovalExpired(NamedTuple):
+    """Withheld removals had been approved, and are others by now, so nothing of it went through."""
+
+    directory: str
+    digest: str
+
+
+class RemovalsReset(NamedTuple):
+    """The operator had the earlier listing of a directory forgotten: the next one counts as the first."""
+
+    directory: str
+
+
+class NamesContested(NamedTuple):
+    """Several directories of an endpoint claim the same user names; `holders` says who has each."""
+
+    endpoint: str
+    holders: tuple[tuple[str, str], ...]
+    """Folded user names with the names of directories."""
+
+
 class ListingProgressed(NamedTuple):
     """A page of a listing has come; the listing may still fail."""
 
@@ -94,6 +123,10 @@ Event = (
     | UserAuthenticated
     | Refreshed
     | RefreshFailed
+    | RemovalsApproved
+    | ApprovalExpired
+    | RemovalsReset
+    | NamesContested
     | ListingProgressed
     | OperationEnded
     | ServerSetAside

@@ -127,6 +127,24 @@ class Report:
     """User names that more than one entry claims."""
     added_count: int = 0
     removed_count: int = 0
+    """Users who have left the answer."""
+    changed_count: int = 0
+    renamed_count: int = 0
+    """Users who are listed under another name than before."""
+    withheld_count: int = 0
+    """Removals that were kept out of the answer."""
+    in_grace_count: int = 0
+    """Users who did not come and stay for a while."""
+    inconsistent: tuple[str, ...] = ()
+    """Names of users whom the listing left out though they are there: they stay; a few of them."""
+    shared_address_count: int = 0
+    """E-mail addresses that more than one user lists."""
+    shared_addresses: tuple[str, ...] = ()
+    """A few of them."""
+    is_first: bool = False
+    """Whether there was no earlier listing to compare with."""
+    approved_digest: str | None = None
+    """The withheld removals that went through with the operator's word."""
 
 
 class Status(Enum):

@@ -8,13 +8,16 @@ from __future__ import annotations
 import binascii
 import gzip
 import heapq
+import itertools
+import operator
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import orjson
 
 from bridge.errors import (
+    ApprovalOutdated,
     BridgeError,
     CallerElsewhere,
     CallerRejected,
@@ -26,6 +29,8 @@ from bridge.errors import (
     SearchIncomplete,
     SearchInvalid,
     SnapshotMissing,
+    StateLost,
+    StateUnavailable,
     TooBusy,
     TooLarge,
     UnknownCommand,
@@ -33,7 +38,7 @@ from bridge.errors import (
 from bridge.model import Accepted, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bridge.model import Verdict
     from bridge.roster import Roster
@@ -52,12 +57,15 @@ _STATUSES: dict[type[BridgeError], int] = {
     Malformed: 400,
     UnknownCommand: 400,
     TooLarge: 413,
+    ApprovalOutdated: 409,
     NoEndpoint: 404,
     TooBusy: 503,
     DirectoryUnavailable: 503,
     SearchIncomplete: 503,
     SnapshotMissing: 503,
     RemovalsRefused: 503,
+    StateUnavailable: 503,
+    StateLost: 503,
     DirectoryRefused: 502,
     SearchInvalid: 502,
 }
@@ -109,8 +117,8 @@ class MergedListing:
 
     json: bytes
     user_count: int
-    collisions: tuple[str, ...] = ()
-    """Folded user names that a directory further back claims, too."""
+    holders: Mapping[str, str] = field(default_factory=dict)
+    """Folded user names that several directories claim, with the name of the one that has it."""
 
 
 def parse_caller(header: str | None) -> Credentials | None:
@@ -177,21 +185,27 @@ def render_error(error: BridgeError, request_id: str) -> Reply:
     return Reply(status, orjson.dumps(fields), headers)
 
 
-def merge_rosters(rosters: Sequence[Roster]) -> MergedListing:
-    """One answer, sorted by folded user name, of directories in the order of their priority."""
-    if len(rosters) == 1:
-        return MergedListing(rosters[0].json, len(rosters[0]))
+def merge_rosters(
+    rosters: Mapping[str, Roster], holders: Mapping[str, str], earlier: Sequence[Roster] = ()
+) -> MergedListing:
+    """One answer of several directories, which come by name in the order of their priority.
+
+    A user name that several claim stays with the one that has it by `holders`; a newly contested one with whoever had
+    it in the `earlier` rosters, which come in the same order; and else with the first.
+    """
+    names = list(rosters)
     pieces: list[bytes] = []
-    collisions: list[str] = []
-    streams = [_ranked(roster, priority) for priority, roster in enumerate(rosters)]
-    last = None
-    for name, priority, position in heapq.merge(*streams):
-        if name == last:
-            collisions.append(name)
-        else:
-            pieces.append(rosters[priority].json_of(position))
-        last = name
-    return MergedListing(b"[" + b",".join(pieces) + b"]", len(pieces), tuple(collisions))
+    contested: dict[str, str] = {}
+    ranked = heapq.merge(*(_ranked(roster, priority) for priority, roster in enumerate(rosters.values())))
+    for name, group in itertools.groupby(ranked, key=operator.itemgetter(0)):
+        claims = {priority: position for _, priority, position in group}
+        chosen = next(iter(claims))
+        if len(claims) > 1:
+            before = [at for at in claims if at < len(earlier) and earlier[at].position_of(name) is not None]
+            chosen = next((at for at in claims if names[at] == holders.get(name)), (before or [chosen])[0])
+            contested[name] = names[chosen]
+        pieces.append(rosters[names[chosen]].json_of(claims[chosen]))
+    return MergedListing(b"[" + b",".join(pieces) + b"]", len(pieces), contested)
 
 
 def _ranked(roster: Roster, priority: int) -> Iterator[tuple[str, int, int]]:
@@ -205,7 +219,7 @@ def compress(body: bytes) -> bytes:
 
 
 def _check_content_type(content_type: str | None) -> None:
-    if not content_type:
+    if not content_type or content_type == _FORM:
         return
     kind, *parameters = (piece.strip().lower() for piece in content_type.split(";"))
     if kind != _FORM:
@@ -232,6 +246,8 @@ def _parse_form(body: bytes) -> dict[bytes, bytes]:
 
 def _unquote(raw: bytes) -> bytes:
     """The bytes that a form writes with `+` and `%xx` (WHATWG URL §5.1, but strict about what follows a percent)."""
+    if b"%" not in raw and b"+" not in raw:
+        return raw
     first, *pieces = raw.replace(b"+", b" ").split(b"%")
     for piece in pieces:
         if re.match(rb"[0-9A-Fa-f]{2}", piece) is None:

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import accumulate
 from typing import TYPE_CHECKING, overload
 
 import orjson
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 _SEPARATOR = b","
 _PORTION_COUNT = 500
+_STEP_MIN_COUNT = 100
+"""Of rows that are taken from a run at once."""
+_MERGED_COUNT = 4000
+"""Of rows that are sorted at once, in less than a millisecond."""
 
 
 def fold_user_name(user_name: str) -> str:
@@ -92,19 +97,39 @@ class Roster(Sequence[User]):
         """The ids of all users, in UTF-8."""
         return map(self.id_of, range(len(self)))
 
+    def name_of(self, position: int) -> str:
+        """The folded name of the user at `position`."""
+        return fold_user_name(orjson.loads(self.json_of(position))["userName"])
+
     def rows(self) -> Iterator[tuple[str, int]]:
         """Folded user names with their positions, in order."""
         for position in range(len(self)):
-            yield fold_user_name(orjson.loads(self.json_of(position))["userName"]), position
+            yield self.name_of(position), position
+
+    def has_same_rows(self, start: int, other: Roster, other_start: int, count: int) -> bool:
+        """Whether `count` users from `start` on are those of another roster from `other_start` on, field by field."""
+        stop, other_stop = start + count, other_start + count
+        return (
+            self.json[self._ends[start] + len(_SEPARATOR) : self._ends[stop]]
+            == other.json[other._ends[other_start] + len(_SEPARATOR) : other._ends[other_stop]]
+            and self._ids[self._id_ends[start] : self._id_ends[stop]]
+            == other._ids[other._id_ends[other_start] : other._id_ends[other_stop]]
+            and _lengths(self._id_ends, start, stop) == _lengths(other._id_ends, other_start, other_stop)
+        )
 
     def find(self, user_name: str) -> User | None:
         """The user of that name, whatever its case, or None."""
-        wanted = fold_user_name(user_name)
-        position = bisect_left(range(len(self)), wanted, key=lambda at: fold_user_name(self[at].user_name))
-        if position == len(self):
-            return None
-        user = self[position]
-        return user if fold_user_name(user.user_name) == wanted else None
+        position = self.position_of(fold_user_name(user_name))
+        return None if position is None else self[position]
+
+    def position_of(self, folded_name: str) -> int | None:
+        """Where the user of that folded name stands, or None."""
+        position = self.place_of(folded_name)
+        return position if position < len(self) and self.name_of(position) == folded_name else None
+
+    def place_of(self, folded_name: str) -> int:
+        """Before which position a user of that folded name stands, or would stand."""
+        return bisect_left(range(len(self)), folded_name, key=self.name_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +157,11 @@ class RosterBuilder:
         run = [
             b"\0".join((fold_user_name(user.user_name).encode(), user.id.encode(), render_user(user))) for user in users
         ]
+        if not run:
+            return
         run.sort()
         self._runs.append(run)
-        while len(self._runs) > 1 and len(self._runs[-2]) <= len(self._runs[-1]):
+        while len(self._runs) > 1 and len(self._runs[-2]) <= len(self._runs[-1]) <= _MERGED_COUNT:
             self._merge_last()
 
     def build(self, previous: Roster | None = None) -> Built:
@@ -143,12 +170,8 @@ class RosterBuilder:
         A name that several entries claim belongs to the one that held it in `previous`, or to none. The same users give
         the same bytes in whatever order they came.
         """
-        while len(self._runs) > 1:
-            self._merge_last()
-        rows = self._runs.pop() if self._runs else []
-        rows.reverse()
         choice = _Choice(previous)
-        roster = Roster(map(choice.of, _take_portions(rows)))
+        roster = Roster(map(choice.of, _take_portions(self._runs)))
         return Built(roster, tuple(choice.collisions), choice.repeated_id)
 
     def _merge_last(self) -> None:
@@ -158,15 +181,38 @@ class RosterBuilder:
         self._runs[-1].sort()
 
 
-def _take_portions(rows: list[bytes]) -> Iterator[list[bytes]]:
-    """Portions of the rows from the end on, which are gone then; rows of one name stay together."""
-    while rows:
-        portion = rows[: -_PORTION_COUNT - 1 : -1]
-        del rows[-_PORTION_COUNT:]
-        beginning = _name_of(portion[-1]) + b"\0"
-        while rows and rows[-1].startswith(beginning):
-            portion.append(rows.pop())
+def _take_portions(runs: list[list[bytes]]) -> Iterator[list[bytes]]:
+    """Portions of the rows in order, which are gone from the runs then; rows of one name stay together.
+
+    From each run comes what stands before one name, so that no more than a portion is ever sorted at once: while a
+    list is sorted, no other thread does anything, and nobody is logged in.
+    """
+    while runs:
+        step_count = max(_PORTION_COUNT // len(runs), _STEP_MIN_COUNT)
+        last = min(run[min(step_count, len(run)) - 1] for run in runs)
+        behind = _name_of(last) + b"\1"
+        portion: list[bytes] = []
+        for run in runs:
+            count = bisect_left(run, behind)
+            portion += run[:count]
+            del run[:count]
+        runs[:] = filter(None, runs)
+        portion.sort()
         yield portion
+
+
+def _split(rows: list[bytes]) -> tuple[Sequence[bytes], Sequence[bytes], Sequence[bytes]]:
+    """The names, the ids and the JSON objects of the rows."""
+    fields = [row.split(b"\0") for row in rows]
+    try:
+        names, ids, pieces = zip(*fields, strict=True)
+    except ValueError:  # a DN that is an id may hold NUL
+        return (
+            [row[0] for row in fields],
+            [b"\0".join(row[1:-1]) for row in fields],
+            [row[-1] for row in fields],
+        )
+    return names, ids, pieces
 
 
 def _name_of(row: bytes) -> bytes:
@@ -182,18 +228,17 @@ class _Choice:
         self.collisions: list[str] = []
         self.repeated_id: str | None = None
 
-    def of(self, rows: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    def of(self, rows: list[bytes]) -> tuple[Sequence[bytes], Sequence[bytes]]:
         """The ids and the JSON objects of the users that the rows make."""
-        fields = [row.split(b"\0") for row in rows]
-        names = [row[0] for row in fields]
-        ids = [row[1] if len(row) == 3 else b"\0".join(row[1:-1]) for row in fields]  # noqa: PLR2004 - a DN may hold NUL
-        pieces = [row[-1] for row in fields]
+        names, ids, pieces = _split(rows)
         if len(set(names)) < len(names):
             ids, pieces = self._settle(names, ids, pieces)
         self._check_ids(ids)
         return ids, pieces
 
-    def _settle(self, names: list[bytes], ids: list[bytes], pieces: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    def _settle(
+        self, names: Sequence[bytes], ids: Sequence[bytes], pieces: Sequence[bytes]
+    ) -> tuple[Sequence[bytes], Sequence[bytes]]:
         claims: dict[bytes, dict[bytes, bytes]] = {}
         for name, user_id, piece in zip(names, ids, pieces, strict=True):
             claims.setdefault(name, {}).setdefault(user_id, piece)
@@ -208,7 +253,7 @@ class _Choice:
                 chosen.append((holder.id.encode(), claimants[holder.id.encode()]))
         return [user_id for user_id, _ in chosen], [piece for _, piece in chosen]
 
-    def _check_ids(self, ids: list[bytes]) -> None:
+    def _check_ids(self, ids: Sequence[bytes]) -> None:
         """Remembers an id that stands in two places."""
         fresh = set(ids)
         if self.repeated_id is None and (len(fresh) < len(ids) or not fresh.isdisjoint(self._seen)):
@@ -219,7 +264,11 @@ class _Choice:
 
 def _add_ends(ends: array[int], pieces: Iterable[bytes], between: int) -> None:
     """Adds where each piece ends."""
-    position = ends[-1]
-    for piece in pieces:
-        position += len(piece) + between
-        ends.append(position)
+    lengths = map(len, pieces)
+    ends.extend(accumulate(map(between.__add__, lengths) if between else lengths, initial=ends.pop()))
+
+
+def _lengths(ends: array[int], start: int, stop: int) -> list[int]:
+    """Where each of some pieces ends, counted from where the first one starts."""
+    first = ends[start]
+    return [end - first for end in ends[start : stop + 1]]

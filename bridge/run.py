@@ -17,12 +17,14 @@ import signal
 import ssl
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
 from bridge.directory import Scope
-from bridge.errors import ConfigurationError
+from bridge.errors import BridgeError, ConfigurationError
+from bridge.guard import RemovalPolicy
 from bridge.ldap.directory import LdapDirectory
 from bridge.ldap.settings import LdapSettings, ServerAddress
 from bridge.ops.logs import log_observer, make_logger, route_library_logs
@@ -30,12 +32,13 @@ from bridge.ops.metrics import metrics_observer, render_metrics, watch_snapshots
 from bridge.ops.systemd import Notifier
 from bridge.ops.tls import ServerCertificate
 from bridge.service import Bridge
-from bridge.snapshots import MemorySnapshotStore
 from bridge.source import DirectorySource
+from bridge.state.sqlite_store import SqliteSnapshotStore
 from bridge.throttle import MemoryThrottle, ThrottleRules
 from bridge.web.addresses import UNIX, AllowedAddresses, Troublemakers
 from bridge.web.admin import AdminHandler
 from bridge.web.callers import Callers
+from bridge.web.control import ControlHandler
 from bridge.web.handlers import MailStoreHandler
 from bridge.web.limits import WebLimits
 from bridge.web.server import Bind, Listener
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from bridge.config.schema import EndpointSection
     from bridge.config.values import ListenAddress
     from bridge.events import Event, Observer
+    from bridge.storage import SnapshotStore
 
 _TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _CERTIFICATE_CHECK_S = 60.0
@@ -61,6 +65,10 @@ _M_MMAP_THRESHOLD = -3
 _MMAP_THRESHOLD_BYTES = 1024 * 1024
 _PR_SET_DUMPABLE = 4
 """The number in <linux/prctl.h>."""
+ABOUT_STRANGERS = (
+    "A listing of it is kept, and the configuration doesn't have it any more. If it was renamed, the first listing "
+    "under the new name has none to be compared with; `mailstore-bridge removals reset --directory NAME` forgets it."
+)
 _SCOPES = {"subtree": Scope.SUBTREE, "one": Scope.ONE}
 
 
@@ -119,12 +127,35 @@ def make_source(loaded: Loaded, position: int, observe: Observer) -> DirectorySo
         ttl_s=configuration.cache.ttl_s,
         stale_if_error_s=configuration.cache.stale_if_error_s,
         min_user_count=removals.min_users,
-        allow_empty=removals.allow_empty,
+        removals=RemovalPolicy(
+            max_percent=removals.max_percent,
+            max_count=removals.max_count,
+            window_s=removals.window_s,
+            refuse=removals.on_trip == "refuse",
+            grace_s=removals.grace_s,
+            allow_empty=removals.allow_empty,
+            keep_user_names=removals.keep_user_names,
+        ),
     )
 
 
-def make_bridge(loaded: Loaded, observe: Observer) -> Bridge:
-    """The bridge of a configuration; nothing is connected yet."""
+def state_folder(loaded: Loaded, environment: Mapping[str, str]) -> Path:
+    """Where the last accepted listings are kept; what systemd has made for the service comes first."""
+    given = environment.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(given or loaded.configuration.state.directory)
+
+
+def control_socket(loaded: Loaded, environment: Mapping[str, str]) -> Path:
+    """Where the running service listens for the command line."""
+    configured = loaded.configuration.admin.socket
+    if configured is not None:
+        return Path(configured)
+    runtime = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return Path(runtime or state_folder(loaded, environment)) / "control.sock"
+
+
+def make_bridge(loaded: Loaded, observe: Observer, store: SnapshotStore) -> Bridge:
+    """The bridge of a configuration, which closes the store in the end; nothing is connected yet."""
     configuration = loaded.configuration
     endpoints = {endpoint.path: configuration.directories_of(endpoint) for endpoint in configuration.endpoints}
     sources = [make_source(loaded, position, observe) for position in range(len(configuration.directories))]
@@ -133,7 +164,7 @@ def make_bridge(loaded: Loaded, observe: Observer) -> Bridge:
     return Bridge(
         endpoints,
         sources,
-        store=MemorySnapshotStore(),
+        store=store,
         clock=time.time,
         make_token=lambda: f"mailstore-bridge-{secrets.token_hex(16)}",
         observe=observe,
@@ -177,7 +208,8 @@ class Service:
             log_observer(self.logger, usernames=configuration.log.usernames),
             metrics_observer(self._registry),
         )
-        self.bridge = make_bridge(loaded, _to_all(observers))
+        store = SqliteSnapshotStore.open(state_folder(loaded, environment))
+        self.bridge = make_bridge(loaded, _to_all(observers), store)
         watch_snapshots(self._registry, self.bridge.directories, time.time)
         limits = WebLimits()
         request_ids = random.Random()  # noqa: S311 - they tell requests apart and keep no secret
@@ -192,6 +224,8 @@ class Service:
         )
         self.listener = Listener(handler, limits)
         self.admin = Listener(AdminHandler(self.bridge.health, lambda: render_metrics(self._registry)), limits)
+        self.control = Listener(ControlHandler(self.bridge, self._report_bug), limits)
+        self._socket = control_socket(loaded, environment)
         self._certificate = _server_certificate(configuration)
         self._notifier = Notifier(environment)
         self._tasks: list[asyncio.Task[None]] = []
@@ -206,6 +240,8 @@ class Service:
         )
         if admin.listen is not None:
             await self.admin.start((_bind(admin.listen),))
+        await self._listen_for_commands()
+        self._tasks.append(asyncio.create_task(self._look_at_state()))
         if self.configuration.cache.refresh_ahead:
             for name in self.bridge.directories:
                 self._tasks.append(asyncio.create_task(self.bridge.keep_fresh(name, asyncio.sleep)))
@@ -225,6 +261,7 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.listener.aclose()
         await self.admin.aclose()
+        await self.control.aclose()
         await self.bridge.aclose()
         self.logger.info("service.stopped")
 
@@ -239,6 +276,28 @@ class Service:
             await stopping.wait()
         finally:
             await self.stop()
+
+    async def _listen_for_commands(self) -> None:
+        """The control socket is there for this user alone; where it can't be made, the service runs without it."""
+        old_mask = os.umask(0o177)
+        try:
+            await self.control.start((Bind(path=str(self._socket)),))
+        except OSError as error:
+            remedy = "Set admin.socket to a path that the service may make; commands reach it through that."
+            self.logger.warning("control.unavailable", socket=str(self._socket), error=str(error), remedy=remedy)
+        finally:
+            os.umask(old_mask)
+
+    async def _look_at_state(self) -> None:
+        """What an earlier run has left is read, and told where it fits no directory."""
+        await self.bridge.load()
+        try:
+            strangers = await self.bridge.strangers()
+        except BridgeError as error:
+            self.logger.error("state.unavailable", code=error.code, error=error.message)  # noqa: TRY400 - it is no bug
+            return
+        for name in strangers:
+            self.logger.warning("state.unknown_directory", directory=name, remedy=ABOUT_STRANGERS)
 
     def _report_bug(self, request_id: str, error: BaseException) -> None:
         self.logger.error("request.failed", request_id=request_id, exc_info=error)

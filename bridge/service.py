@@ -6,25 +6,28 @@ Knows neither HTTP nor LDAP; `bridge.web` calls it, and the directories behind i
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bridge.attempts import UserBinds
 from bridge.authentication import Authenticator, find_holder
-from bridge.errors import BridgeError, SnapshotMissing
-from bridge.events import Refreshed, RefreshFailed
+from bridge.errors import ApprovalOutdated, BridgeError, SnapshotMissing
+from bridge.events import NamesContested, Refreshed, RefreshFailed
 from bridge.model import EndpointHealth, Health, Problem, Status
 from bridge.protocol import Listing, MergedListing, compress, merge_rosters
-from bridge.snapshots import DirectorySnapshots
+from bridge.snapshots import DirectorySnapshots, how_to_approve
 from bridge.throttle import MemoryThrottle, ThrottleRules
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from bridge.events import Event, Observer
     from bridge.model import Report, Secret, Verdict
-    from bridge.snapshots import Snapshot, SnapshotStore
+    from bridge.roster import Roster
     from bridge.source import DirectorySource
+    from bridge.storage import Snapshot, SnapshotStore
     from bridge.throttle import HeldBack, Throttle
 
 _REFRESH_AT = 0.8
@@ -35,9 +38,9 @@ _RETRY_LONGEST_S = 300.0
 
 @dataclass(slots=True)
 class _Prepared:
-    """The answer of an endpoint, made once for a set of snapshots."""
+    """The answer of an endpoint, made once for a set of rosters."""
 
-    snapshots: tuple[Snapshot, ...]
+    rosters: tuple[Roster, ...]
     plain: asyncio.Task[MergedListing]
     compressed: asyncio.Task[bytes] | None = None
 
@@ -45,26 +48,64 @@ class _Prepared:
 class Endpoint:
     """One HTTP address with the directories behind it, in order of their priority."""
 
-    def __init__(self, path: str, directories: Sequence[DirectorySnapshots], authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        path: str,
+        directories: Sequence[DirectorySnapshots],
+        authenticator: Authenticator,
+        store: SnapshotStore,
+        observe: Observer,
+    ) -> None:
         self.path = path
         self.directories = directories
         self.authenticator = authenticator
+        self._store = store
+        self._observe = observe
         self._prepared: _Prepared | None = None
+        self._holders: Mapping[str, str] | None = None
+        """Which directory has each folded name that several claim; None until the store was asked."""
 
     async def list_users(self, *, compressed: bool) -> Listing:
         """The users of all directories, or an error: never of some."""
-        snapshots = await self._current_snapshots()
-        prepared = self._prepared
-        if prepared is None or prepared.snapshots != snapshots or _has_failed(prepared.plain):
-            rosters = [snapshot.roster for snapshot in snapshots]
-            merging = asyncio.create_task(asyncio.to_thread(merge_rosters, rosters))
-            prepared = self._prepared = _Prepared(snapshots, merging)
+        prepared = self._prepare(tuple(snapshot.roster for snapshot in await self._current_snapshots()))
         merged = await asyncio.shield(prepared.plain)
         if not compressed:
             return Listing(merged.json, merged.user_count)
         if prepared.compressed is None or _has_failed(prepared.compressed):
             prepared.compressed = asyncio.create_task(asyncio.to_thread(compress, merged.json))
         return Listing(await asyncio.shield(prepared.compressed), merged.user_count, "gzip")
+
+    async def catch_up(self) -> None:
+        """Who holds which name is decided by what is answered now, before anything newer comes."""
+        if len(self.directories) > 1:
+            snapshots = [directory.last_good for directory in self.directories]
+            rosters = tuple(snapshot.roster for snapshot in snapshots if snapshot is not None)
+            if len(rosters) == len(snapshots):
+                await asyncio.shield(self._prepare(rosters).plain)
+
+    def _prepare(self, rosters: tuple[Roster, ...]) -> _Prepared:
+        """The answer for these rosters, being made; the one that is there already where they are the same."""
+        prepared = self._prepared
+        if prepared is None or _has_failed(prepared.plain) or not _are_same(prepared.rosters, rosters):
+            merging = asyncio.create_task(self._merge(rosters, prepared))
+            prepared = self._prepared = _Prepared(rosters, merging)
+        return prepared
+
+    async def _merge(self, rosters: tuple[Roster, ...], before: _Prepared | None) -> MergedListing:
+        if len(rosters) == 1:
+            return MergedListing(rosters[0].json, len(rosters[0]))
+        if before is not None and not before.plain.done():
+            await asyncio.wait((before.plain,))  # who holds a name is settled in the order of the answers
+        if self._holders is None:
+            self._holders = self.authenticator.contested = await self._store.load_holders(self.path)
+        names = [directory.source.name for directory in self.directories]
+        earlier = before.rosters if before is not None else ()
+        merged = await asyncio.to_thread(merge_rosters, dict(zip(names, rosters, strict=True)), self._holders, earlier)
+        if merged.holders != self._holders:
+            await self._store.save_holders(self.path, merged.holders)
+            self._holders = self.authenticator.contested = merged.holders
+            self._observe(NamesContested(self.path, tuple(sorted(merged.holders.items()))))
+        return merged
 
     async def _current_snapshots(self) -> tuple[Snapshot, ...]:
         outcomes = await asyncio.gather(
@@ -112,7 +153,12 @@ class Bridge:
         for path, names in endpoints.items():
             chosen = [self.directories[name] for name in names]
             authenticator = Authenticator(path, chosen, binds, clock=clock, make_token=make_token, observe=observe)
-            self._endpoints[path] = Endpoint(path, chosen, authenticator)
+            self._endpoints[path] = Endpoint(path, chosen, authenticator, store, observe)
+        self._store = store
+
+    def directories_of(self, endpoint: str) -> tuple[str, ...]:
+        """The names of an endpoint's directories, in order of their priority."""
+        return tuple(directory.source.name for directory in self._endpoints[endpoint].directories)
 
     async def list_users(self, endpoint: str, *, compressed: bool) -> Listing:
         """The answer to `cmd=list`. Raises a `BridgeError` rather than leave anybody out."""
@@ -124,7 +170,47 @@ class Bridge:
 
     async def refresh(self, directory: str) -> Report:
         """The report of a listing made now. Raises a `BridgeError`."""
-        return (await self.directories[directory].refresh()).report
+        report = (await self.directories[directory].refresh()).report
+        await self._catch_up(directory)
+        return report
+
+    async def load(self) -> None:
+        """What an earlier run has left is there. A directory whose state can't be read tells so when it is asked."""
+        for name, snapshots in self.directories.items():
+            with contextlib.suppress(BridgeError):
+                await snapshots.load()
+                await self._catch_up(name)
+
+    async def strangers(self) -> tuple[str, ...]:
+        """The directories of which a listing is kept, and which the configuration doesn't have any more."""
+        return tuple(name for name in await self._store.directories() if name not in self.directories)
+
+    async def reports(self, directory: str) -> tuple[Report, ...]:
+        """The reports of the last refreshes that were accepted, the newest first."""
+        return await self._store.reports(directory)
+
+    async def approve(self, digest: str) -> tuple[str, int]:
+        """The directory whose withheld removals have this digest, and how many they are; the next refresh lets them go.
+
+        Raises `ApprovalOutdated` where none has.
+        """
+        for name, snapshots in self.directories.items():
+            snapshot = await snapshots.load()
+            if snapshot is not None and snapshot.guard.digest == digest:
+                return name, await snapshots.approve(digest)
+        raise ApprovalOutdated(f"nothing that is withheld now has the digest {digest}")
+
+    async def reset(self, directory: str) -> None:
+        """Nothing is known any more of a directory, be it configured or not."""
+        if directory in self.directories:
+            await self.directories[directory].reset()
+        else:
+            await self._store.forget(directory)
+
+    async def _catch_up(self, directory: str) -> None:
+        for endpoint in self._endpoints.values():
+            if any(snapshots.source.name == directory for snapshots in endpoint.directories):
+                await endpoint.catch_up()
 
     def held_back(self) -> tuple[HeldBack, ...]:
         """Who is not bound any more for a while, as too many of their passwords were wrong."""
@@ -148,7 +234,7 @@ class Bridge:
         snapshots, pause_s = self.directories[directory], _RETRY_FIRST_S
         while True:
             try:
-                await snapshots.refresh()
+                await self.refresh(directory)
             except Exception as error:  # noqa: BLE001 - a bug in one refresh must not end all that would follow
                 if not isinstance(error, BridgeError):
                     bug = BridgeError(f"{type(error).__name__}: {error}", remedy="Please report it.")
@@ -175,18 +261,26 @@ class Bridge:
         for directory in self.directories.values():
             await directory.aclose()
             await directory.source.directory.aclose()
+        await self._store.aclose()
 
 
 def _has_failed(task: asyncio.Task[MergedListing] | asyncio.Task[bytes]) -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
 
 
-def _problems(directory: DirectorySnapshots, now_s: float) -> tuple[Problem, ...]:
-    name, failure = directory.source.name, directory.failure
+def _are_same(rosters: tuple[Roster, ...], others: tuple[Roster, ...]) -> bool:
+    return len(rosters) == len(others) and all(map(operator.is_, rosters, others))
+
+
+def _problems(directory: DirectorySnapshots, now_s: float) -> Iterator[Problem]:
+    name, failure, snapshot = directory.source.name, directory.failure, directory.last_good
     if failure is not None:
-        since_s = directory.failing_since_s or now_s
-        return (Problem(failure.code, name, failure.message, failure.remedy, since_s),)
-    if directory.last_good is None:
+        yield Problem(failure.code, name, failure.message, failure.remedy, directory.failing_since_s or now_s)
+    elif snapshot is None:
         missing = SnapshotMissing("the first listing has not ended", remedy="Wait for it.")
-        return (Problem(missing.code, name, missing.message, missing.remedy, now_s),)
-    return ()
+        yield Problem(missing.code, name, missing.message, missing.remedy, now_s)
+    if snapshot is not None and snapshot.guard.withheld:
+        withheld = snapshot.guard.withheld
+        message = f"{len(withheld)} removals are withheld: the users stay in the answer as they were."
+        since_s = min(each.since_s for each in withheld)
+        yield Problem("removals_withheld", name, message, how_to_approve(snapshot.guard.digest or ""), since_s)

@@ -1,184 +1,54 @@
-"""The users of one directory as they were last seen: fresh, or as old as they may be when nothing newer can be had.
+"""The users of one directory as they are answered: fresh, or as old as they may be when nothing newer can be had.
 
-A snapshot comes of a complete listing or not at all. One refresh runs at a time, however many wait for it. Knows
-nothing of HTTP, and nothing of how a directory is asked.
+A snapshot comes of a complete listing that the guard has reviewed and the store has kept, or not at all. One refresh
+runs at a time, however many wait for it. Knows nothing of HTTP, and nothing of how a directory is asked.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from bridge.errors import (
-    BridgeError,
-    DirectoryUnavailable,
-    EntryUnusable,
-    RemovalsRefused,
-    SearchIncomplete,
-    SearchInvalid,
-)
-from bridge.events import Refreshed, RefreshFailed
-from bridge.model import Report, Skipped
-from bridge.roster import Roster, RosterBuilder
+from bridge.comparison import compare
+from bridge.confirmation import confirm
+from bridge.errors import ApprovalOutdated, BridgeError, RemovalsRefused
+from bridge.events import ApprovalExpired, Refreshed, RefreshFailed, RemovalsApproved, RemovalsReset
+from bridge.guard import GuardState, RemovalKind
+from bridge.listing import refuse_if_empty, take_listing
+from bridge.removals import CONFIRMED_MAX_COUNT, Fresh, review
+from bridge.roster import Roster, fold_user_name
+from bridge.shared_addresses import find_shared_addresses
+from bridge.storage import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Mapping
 
-    from bridge.directory import Entry, EntryStream
+    from bridge.comparison import Comparison
     from bridge.events import Observer
-    from bridge.model import User
+    from bridge.guard import Finding
+    from bridge.listing import Listing
+    from bridge.model import Report
+    from bridge.removals import Review
     from bridge.source import DirectorySource
+    from bridge.storage import SnapshotStore
 
-_EXAMPLES_MAX_COUNT = 3
+_NAMED_MAX_COUNT = 10
+"""So many users are named in a report."""
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A complete listing of one directory."""
+class Difference:
+    """A fresh listing beside the accepted one."""
 
-    directory: str
-    roster: Roster
-    taken_at_s: float
-    """Seconds since 1970."""
-    report: Report
-
-
-class SnapshotStore(Protocol):
-    """Keeps the last good snapshot of each directory."""
-
-    async def load(self, directory: str) -> Snapshot | None:
-        """The snapshot that was saved last, or None."""
-
-    async def save(self, snapshot: Snapshot) -> None:
-        """The snapshot takes the place of the one before."""
-
-
-class MemorySnapshotStore:
-    """A store that forgets when the process ends."""
-
-    def __init__(self) -> None:
-        self._snapshots: dict[str, Snapshot] = {}
-
-    async def load(self, directory: str) -> Snapshot | None:
-        """The snapshot that was saved last, or None."""
-        return self._snapshots.get(directory)
-
-    async def save(self, snapshot: Snapshot) -> None:
-        """The snapshot takes the place of the one before."""
-        self._snapshots[snapshot.directory] = snapshot
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What a listing left out, by reason."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, reason: str, dn: str) -> None:
-        self.counts[reason] += 1
-        examples = self.examples.setdefault(reason, [])
-        if len(examples) < _EXAMPLES_MAX_COUNT:
-            examples.append(dn.encode("utf-8", "replace").decode())
-
-    def skipped(self) -> tuple[Skipped, ...]:
-        return tuple(
-            Skipped(reason, count, tuple(self.examples[reason])) for reason, count in sorted(self.counts.items())
-        )
-
-
-async def take_snapshot(source: DirectorySource, previous: Snapshot | None, clock: Callable[[], float]) -> Snapshot:
-    """A new snapshot of a directory.
-
-    Raises a `DirectoryError` where it can't be proven complete, or lacks more users than is believed.
-    """
-    try:
-        return await _list_once(source, previous, clock)
-    except DirectoryUnavailable:
-        # The server broke off and is set aside: the listing starts anew, on the next one where there is one.
-        return await _list_once(source, previous, clock)
-
-
-async def _list_once(source: DirectorySource, previous: Snapshot | None, clock: Callable[[], float]) -> Snapshot:
-    started_s = clock()
-    searches = [source.listing_search(base) for base in await source.resolve_bases()]
-    builder, tally = RosterBuilder(), _Tally()
-    async with source.directory.list_entries(searches) as stream:
-        async for entries in stream:
-            builder.add(_map_users(entries, source, tally))
-            await asyncio.sleep(0)  # logins must not wait for a listing
-    built = await asyncio.to_thread(builder.build, previous.roster if previous else None)
-    if built.repeated_id is not None:
-        raise SearchIncomplete(
-            f"the entry with the id {built.repeated_id} came under two user names; it was renamed meanwhile",
-            directory=source.name,
-            server=stream.server,
-            remedy="Nothing needs to be done: the next listing will show it once.",
-        )
-    _refuse_if_short(source, len(built.roster), stream)
-    finished_s = clock()
-    report = Report(
-        directory=source.name,
-        server=stream.server,
-        finished_at_s=finished_s,
-        duration_s=finished_s - started_s,
-        page_count=stream.page_count,
-        entry_count=stream.entry_count,
-        user_count=len(built.roster),
-        ignored_reference_count=stream.ignored_reference_count,
-        skipped=tally.skipped(),
-        collisions=built.collisions,
-    )
-    return Snapshot(source.name, built.roster, finished_s, report)
-
-
-def _map_users(entries: Sequence[Entry], source: DirectorySource, tally: _Tally) -> Iterator[User]:
-    """The users that the entries make; who makes none is counted."""
-    attribute_map, list_disabled = source.attribute_map, source.list_disabled
-    for entry in entries:
-        rejection = None if list_disabled else attribute_map.exclusion(entry)
-        if rejection is not None:
-            tally.add(rejection.value, entry.dn)
-            continue
-        try:
-            user, remarks = attribute_map.map_entry(entry)
-        except EntryUnusable as error:
-            _check_id(error, entry, source)
-            tally.add(error.reason, entry.dn)
-            continue
-        for remark in remarks:
-            tally.add(remark, entry.dn)
-        yield user
-
-
-def _check_id(error: EntryUnusable, entry: Entry, source: DirectorySource) -> None:
-    if error.reason == "id_missing":
-        raise SearchInvalid(
-            f"{entry.dn!r} can't be told apart from others: {error.detail}",
-            directory=source.name,
-            remedy="Let the service account read the id attribute, or set attributes.id to one that it can read.",
-        ) from error
-
-
-def _refuse_if_short(source: DirectorySource, user_count: int, stream: EntryStream) -> None:
-    """A listing that is complete can still be wrong: without rights, a directory shows nobody and reports success."""
-    if user_count == 0 and not source.allow_empty:
-        raise RemovalsRefused(
-            "the account can bind but sees nobody" if stream.entry_count == 0 else "no entry makes a user",
-            directory=source.name,
-            server=stream.server,
-            remedy="Check users.bases, users.filter and the rights of the service account; "
-            "set removals.allow_empty if nobody is right.",
-        )
-    if user_count < source.min_user_count:
-        raise RemovalsRefused(
-            f"{user_count} users came, and removals.min_users wants {source.min_user_count}",
-            directory=source.name,
-            server=stream.server,
-            remedy="Check users.filter and the rights of the service account, or lower removals.min_users.",
-        )
+    accepted: Roster
+    accepted_at_s: float | None
+    """Seconds since 1970; None where nothing was ever accepted."""
+    listing: Listing
+    comparison: Comparison
+    review: Review | None = None
+    """None where there is nothing to compare with."""
 
 
 class DirectorySnapshots:
@@ -192,6 +62,9 @@ class DirectorySnapshots:
         self._clock = clock
         self._observe = observe
         self._snapshot: Snapshot | None = None
+        self._is_loaded = False
+        self._changing = asyncio.Lock()
+        """Held while the snapshot is being replaced, so that an approval and a refresh don't overwrite each other."""
         self._running: asyncio.Task[Snapshot] | None = None
         self.failure: BridgeError | None = None
         """Why the last refresh failed; None after one that did not."""
@@ -200,7 +73,7 @@ class DirectorySnapshots:
 
     @property
     def last_good(self) -> Snapshot | None:
-        """The snapshot that was taken last, whatever its age."""
+        """The snapshot that was accepted last, whatever its age."""
         return self._snapshot
 
     @property
@@ -214,16 +87,34 @@ class DirectorySnapshots:
         age_s = self.age_s
         return self._snapshot if age_s is not None and age_s < self.source.stale_if_error_s else None
 
+    def decides(self, user_name: str) -> bool:
+        """Whether the listing, and not the directory, says whose name this is: it was kept, or is contested."""
+        return self._snapshot is not None and fold_user_name(user_name) in self._snapshot.guard.decided_names
+
+    async def load(self) -> Snapshot | None:
+        """The snapshot that an earlier run has left, if any, or the one that has taken its place.
+
+        Raises `StateLost` and `StateUnavailable`.
+        """
+        if not self._is_loaded:
+            async with self._changing:
+                await self._load()
+        return self._snapshot
+
     async def current(self) -> Snapshot:
         """A snapshot younger than the TTL, or a stale one where the directory can't be listed.
 
         Raises what the refresh raised, where there is no snapshot that may be answered.
         """
+        if not self._is_loaded:
+            await self._load_or_fail()
         age_s = self.age_s
         if self._snapshot is not None and age_s is not None and age_s < self.source.ttl_s:
             return self._snapshot
         try:
             return await self.refresh()
+        except RemovalsRefused:
+            raise  # it is no outage: the configuration wants an error rather than what was listed before
         except BridgeError:
             stale = self.answerable
             if stale is None:
@@ -240,25 +131,154 @@ class DirectorySnapshots:
             self._running.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(self._running)
 
+    async def compare_now(self) -> Difference:
+        """A fresh listing beside the accepted one, and what the guard would make of it; nothing is changed."""
+        previous = await self.load()
+        listing = await take_listing(self.source, previous.roster if previous else None, self._clock)
+        if previous is None:
+            refuse_if_empty(self.source, listing)
+            return Difference(Roster(), None, listing, compare(Roster(), listing.roster))
+        comparison, reviewed = await self._review(previous, listing)
+        return Difference(previous.roster, previous.taken_at_s, listing, comparison, reviewed)
+
+    async def approve(self, digest: str) -> int:
+        """The next refresh lets exactly these withheld removals through; returns how many they are.
+
+        Raises `ApprovalOutdated` where the digest is not that of what is withheld now.
+        """
+        async with self._changing:
+            await self._load()
+            snapshot = self._snapshot
+            if snapshot is None or snapshot.guard.digest != digest:
+                raise ApprovalOutdated(f"{digest} is not what is withheld now")
+            count = len(snapshot.guard.withheld)
+            await self._keep(replace(snapshot, guard=replace(snapshot.guard, approved=digest)))
+        self._observe(RemovalsApproved(self.source.name, digest, count))
+        return count
+
+    async def reset(self) -> None:
+        """The next listing counts as the first one: nothing is known of the directory any more."""
+        async with self._changing:
+            await self._store.forget(self.source.name)
+            self._snapshot, self._is_loaded = None, True
+        self._observe(RemovalsReset(self.source.name))
+
     async def aclose(self) -> None:
         """No refresh runs any more."""
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
 
+    async def _load(self) -> None:
+        if not self._is_loaded:
+            self._snapshot = await self._store.load(self.source.name)
+            self._is_loaded = True
+
+    async def _load_or_fail(self) -> None:
+        try:
+            await self.load()
+        except BridgeError as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: BridgeError) -> None:
+        self.failure = error
+        self.failing_since_s = self.failing_since_s or self._clock()
+
+    async def _keep(self, snapshot: Snapshot) -> None:
+        """The snapshot is on disk, and only then the one that is answered."""
+        await self._store.save(snapshot)
+        self._snapshot = snapshot
+
     async def _refresh(self) -> Snapshot:
         started_s = self._clock()
-        if self._snapshot is None:
-            self._snapshot = await self._store.load(self.source.name)
         try:
-            snapshot = await take_snapshot(self.source, self._snapshot, self._clock)
+            await self.load()
+            holders = self._snapshot.roster if self._snapshot else None
+            listing = await take_listing(self.source, holders, self._clock)
+            async with self._changing:
+                snapshot = await self._accept(listing)
         except BridgeError as error:
-            self.failure = error
-            self.failing_since_s = self.failing_since_s or self._clock()
+            self._fail(error)
             stale_age_s = self.age_s if self.answerable else None
             self._observe(RefreshFailed(self.source.name, error, self._clock() - started_s, stale_age_s))
             raise
-        await self._store.save(snapshot)
-        self._snapshot, self.failure, self.failing_since_s = snapshot, None, None
+        self.failure, self.failing_since_s = None, None
         self._observe(Refreshed(snapshot.report))
         return snapshot
+
+    async def _accept(self, listing: Listing) -> Snapshot:
+        """What is answered from now on, kept. Raises `RemovalsRefused` and what the store raises."""
+        previous = self._snapshot
+        if previous is None:
+            refuse_if_empty(self.source, listing)
+            report = replace(listing.report, added_count=len(listing.roster), is_first=True)
+            report = await self._add_shared(report, listing.roster, None)
+            guard = GuardState(decided_names=frozenset(listing.contested))
+            await self._keep(Snapshot(self.source.name, listing.roster, report.finished_at_s, report, guard))
+        else:
+            _, reviewed = await self._review(previous, listing)
+            if reviewed.expired is not None:
+                self._observe(ApprovalExpired(self.source.name, reviewed.expired))
+            if self.source.removals.refuse and reviewed.is_tripped:
+                await self._keep(replace(previous, guard=replace(previous.guard, withheld=reviewed.guard.withheld)))
+                raise self._refusal(reviewed)
+            report = await self._add_shared(_extend(listing.report, reviewed), reviewed.roster, previous)
+            await self._keep(Snapshot(self.source.name, reviewed.roster, report.finished_at_s, report, reviewed.guard))
+        assert self._snapshot is not None  # noqa: S101 - it was kept a moment ago
+        return self._snapshot
+
+    async def _review(self, previous: Snapshot, listing: Listing) -> tuple[Comparison, Review]:
+        comparison = await asyncio.to_thread(compare, previous.roster, listing.roster)
+        findings: Mapping[str, Finding] = {}
+        if 0 < len(comparison.missing) <= CONFIRMED_MAX_COUNT:
+            users = [previous.roster[position] for position in comparison.missing]
+            findings = await confirm(self.source, users, listing.contested)
+        fresh = Fresh(listing.roster, comparison, findings, listing.contested)
+        return comparison, await asyncio.to_thread(
+            review, previous, fresh, self.source.removals, listing.report.finished_at_s
+        )
+
+    async def _add_shared(self, report: Report, roster: Roster, previous: Snapshot | None) -> Report:
+        """The report with the addresses that several users list; as before, where the roster is as before."""
+        if previous is not None and previous.roster is roster:
+            known = previous.report
+            return replace(
+                report, shared_address_count=known.shared_address_count, shared_addresses=known.shared_addresses
+            )
+        shared = await asyncio.to_thread(find_shared_addresses, roster)
+        return replace(report, shared_address_count=len(shared), shared_addresses=shared[:_NAMED_MAX_COUNT])
+
+    def _refusal(self, reviewed: Review) -> RemovalsRefused:
+        count, digest = len(reviewed.guard.withheld), reviewed.guard.digest
+        return RemovalsRefused(
+            f"{count} removals at once are more than removals.max_percent and max_count allow",
+            directory=self.source.name,
+            remedy=how_to_approve(digest or ""),
+        )
+
+
+def how_to_approve(digest: str) -> str:
+    """What an administrator can do about withheld removals."""
+    return (
+        "Look at them with `mailstore-bridge removals show`; "
+        f"if they are right: `mailstore-bridge removals approve {digest}`."
+    )
+
+
+def _extend(report: Report, reviewed: Review) -> Report:
+    """The report of a listing with what the guard made of it."""
+    kinds = Counter(removal.kind for removal in reviewed.removed)
+    return replace(
+        report,
+        user_count=len(reviewed.roster),
+        collisions=tuple(sorted({*report.collisions, *reviewed.collisions})),
+        added_count=reviewed.added_count,
+        changed_count=reviewed.changed_count,
+        removed_count=kinds[RemovalKind.MISSING],
+        renamed_count=kinds[RemovalKind.RENAMED],
+        withheld_count=len(reviewed.guard.withheld),
+        in_grace_count=reviewed.in_grace_count,
+        inconsistent=reviewed.inconsistent[:_NAMED_MAX_COUNT],
+        approved_digest=reviewed.approved,
+    )

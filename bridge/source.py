@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bridge.directory import Scope, SearchRequest
 from bridge.errors import SearchInvalid
-from bridge.syntax.filters import And, parse_filter_template
+from bridge.guard import RemovalPolicy
+from bridge.syntax.dn import DNError, is_at_or_below
+from bridge.syntax.filters import And, Equal, Or, parse_filter_template
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bridge.directory import Directory, Entry
     from bridge.mapping import AttributeMap
     from bridge.syntax.filters import Filter, FilterTemplate
@@ -33,12 +37,13 @@ class DirectorySource:
     ttl_s: float = 300.0
     stale_if_error_s: float = 86_400.0
     min_user_count: int = 0
-    allow_empty: bool = False
+    removals: RemovalPolicy = field(default_factory=RemovalPolicy)
     finds_by_user_name: bool = field(init=False, repr=False)
     """Whether a login finds nobody by anything but the userName."""
     _attributes: tuple[str, ...] = field(init=False, repr=False)
     _login_attributes: tuple[str, ...] = field(init=False, repr=False)
     _mark_names: tuple[str, ...] = field(init=False, repr=False)
+    _contexts: tuple[str, ...] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._attributes = self.attribute_map.attributes
@@ -80,6 +85,11 @@ class DirectorySource:
         """The search for one entry by its DN, if it is still one of the users."""
         return SearchRequest(dn, Scope.BASE, self.users_filter, self._login_attributes, size_limit_count=2)
 
+    def login_search_by_id(self, base: str, user_id: str) -> SearchRequest:
+        """The search for one user whose id is known, below one base. There must be an id attribute."""
+        found = self.ids_search(base, (user_id,), self.users_filter, scope=self.scope)
+        return replace(found, attributes=self._login_attributes)
+
     def password_mark(self, entry: Entry) -> tuple[bytes, ...]:
         """What changes when the entry's password is set; empty where the directory shows nothing of it."""
         found: tuple[bytes, ...] = ()
@@ -91,3 +101,29 @@ class DirectorySource:
     def _default_template(self) -> FilterTemplate | None:
         attribute = self.attribute_map.user_name_attribute
         return parse_filter_template(f"({attribute}={{user}})") if attribute is not None else None
+
+    def ids_search(
+        self, base: str, user_ids: Iterable[str], *filters: Filter, scope: Scope = Scope.SUBTREE
+    ) -> SearchRequest:
+        """The search for entries by their ids, of those that match all of `filters`. There must be an id attribute."""
+        attribute = self.attribute_map.id_attribute
+        if attribute is None:
+            raise ValueError("where the DN is the id, entries are found by entry_search")
+        wanted = Or(tuple(Equal(attribute, self.attribute_map.id_value(user_id)) for user_id in user_ids))
+        return SearchRequest(base, scope, And((*filters, wanted)), self._attributes)
+
+    async def resolve_contexts(self) -> tuple[str, ...]:
+        """The naming contexts in which the search bases lie; a base itself where none is named for it."""
+        if self._contexts is None:
+            named = (await self.directory.probe()).naming_contexts
+            bases = await self.resolve_bases()
+            found = (next((name for name in named if _lies_in(base, name)), base) for base in bases)
+            self._contexts = tuple(dict.fromkeys(found))
+        return self._contexts
+
+
+def _lies_in(base: str, context: str) -> bool:
+    try:
+        return is_at_or_below(base, context)
+    except DNError:  # a server may name what we can't read
+        return False

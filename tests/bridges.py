@@ -28,6 +28,7 @@ def configuration(server: str, folder: Path, *, directory: str = "", users: str 
     file.write_text(f"""\
 server: {{listen: "127.0.0.1:0"}}
 admin: {{listen: "127.0.0.1:0"}}
+state: {{directory: {folder}/state}}
 endpoints:
   - path: /mailstore
     callers: [{{username: {CALLER}, password_file: {folder}/caller.password}}]

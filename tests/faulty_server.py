@@ -39,6 +39,8 @@ class FaultyServer(EmbeddedServer):
         self.searches: list[wire.SearchRequest] = []
         self.abandoned_count = 0
         self.hidden_controls = False
+        self.refuses = False
+        """Whether every connection is closed at once, as by a server that is down."""
 
     def make_session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Session:
         return _FaultySession(self, reader, writer)
@@ -59,6 +61,9 @@ class _FaultySession(Session):
 
     async def answer(self, message: wire.Message) -> None:
         operation = message.operation
+        if self.server.refuses:
+            self._writer.close()
+            return
         if isinstance(operation, wire.BindRequest):
             self.server.binds.append(operation.dn)
             if self.server.on_bind is not None and await self.server.on_bind(self, message, operation):

@@ -22,6 +22,8 @@ READER = f"cn=reader,{BASE}"
 READER_PASSWORD = "reads-only"
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
+_ACCESS = f'access to * by dn.exact="{READER}" read by anonymous auth by * none'
+
 Entry = tuple[str, Mapping[str, Sequence[str | bytes]]]
 
 
@@ -136,9 +138,34 @@ class Slapd:
         options = ["-x", "-LLL", "-o", "ldif-wrap=no", "-H", self.url, "-D", READER, "-w", READER_PASSWORD]
         return self._run("ldapsearch", *options, *arguments)
 
-    def _run(self, program: str, *arguments: str) -> str:
+    def modify(self, ldif: str) -> None:
+        """Changes entries as the administrator; `ldif` holds change records (RFC 2849)."""
+        self._run("ldapmodify", "-x", "-H", self.url, "-D", f"cn=admin,{BASE}", "-w", "admin", stdin=ldif)
+
+    def add(self, *entries: Entry) -> None:
+        """Adds entries."""
+        self.modify("".join(to_ldif([entry]).replace("\n", "\nchangetype: add\n", 1) for entry in entries))
+
+    def delete(self, *dns: str) -> None:
+        """Deletes entries."""
+        self.modify("".join(f"dn: {dn}\nchangetype: delete\n\n" for dn in dns))
+
+    def replace(self, dns: Iterable[str], attribute: str, *values: str) -> None:
+        """Gives each entry these values of an attribute, or none."""
+        lines = "".join(f"{attribute}: {value}\n" for value in values)
+        self.modify("".join(f"dn: {dn}\nchangetype: modify\nreplace: {attribute}\n{lines}\n" for dn in dns))
+
+    def restart_with_access(self, access: str) -> None:
+        """Starts anew with other lines of `access to …` than those that let the reader read."""
+        self.stop()
+        file = self.folder / "slapd.conf"
+        text = file.read_text()
+        file.write_text(text.replace(_ACCESS, access) if _ACCESS in text else text)
+        self.start()
+
+    def _run(self, program: str, *arguments: str, stdin: str | None = None) -> str:
         done = subprocess.run(
-            [require(program), *arguments], cwd=self.folder, capture_output=True, text=True, check=False
+            [require(program), *arguments], cwd=self.folder, capture_output=True, text=True, check=False, input=stdin
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -166,6 +193,6 @@ dbnosync
 index objectClass,uid,mail,entryUUID eq
 limits dn.exact="{READER}" {self.limits}
 access to attrs=userPassword by anonymous auth by * none
-access to * by dn.exact="{READER}" read by anonymous auth by * none
+{_ACCESS}
 {self.extra}
 """

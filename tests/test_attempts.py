@@ -461,3 +461,24 @@ def test_mann_whitney_tells_samples_apart_that_differ_and_no_others() -> None:
     assert mann_whitney_p([5, 6, 7, 8], [1, 2, 3, 4]) == mann_whitney_p([1, 2, 3, 4], [5, 6, 7, 8])
     assert mann_whitney_p([1, 2, 2, 3], [1, 2, 2, 3]) == 1.0
     assert mann_whitney_p(list(range(100)), list(range(100, 200))) < 1e-30
+
+
+async def test_contested_name_is_checked_where_the_listing_has_it_and_nowhere_else() -> None:
+    """Who had the name in the answers keeps it, and the login goes there, even where the other directory comes first."""
+    first, second = small_directory("anna"), small_directory("bob")
+    async with FaultyServer(first) as a, FaultyServer(second) as b, setting([a, b]) as found:
+        await found.bridge.list_users("/m", compressed=False)
+        person(first, "bob")
+        for name in "ab":
+            await found.bridge.refresh(name)
+        listed = (await found.bridge.list_users("/m", compressed=False)).body
+        assert listed.count(b'"userName":"bob"') == 1
+        for spelling in ("bob", "BOB", " bob "):
+            assert await found.auth(spelling, "Pass-bob") == "b", spelling
+        assert await found.auth("bob", "wrong") is Rejection.WRONG_PASSWORD
+        assert a.user_binds() == []
+        await b.__aexit__()
+        for spelling in ("bob", " bob "):
+            with pytest.raises(DirectoryUnavailable):
+                await found.auth(spelling, "Pass-bob")
+        assert a.user_binds() == []

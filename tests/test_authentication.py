@@ -18,8 +18,8 @@ from bridge.ldap.settings import LdapSettings, ServerAddress
 from bridge.mapping import AccountState, AddressRules, AttributeMap, parse_item
 from bridge.model import Accepted, Rejected, Rejection, Secret
 from bridge.service import Bridge
-from bridge.snapshots import MemorySnapshotStore
 from bridge.source import DirectorySource
+from bridge.storage import MemorySnapshotStore
 from bridge.syntax import ber
 from bridge.syntax.filters import parse_filter, parse_filter_template
 from bridge.throttle import MemoryThrottle, ThrottleRules

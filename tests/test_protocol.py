@@ -213,24 +213,40 @@ def roster(*names: str, prefix: str = "") -> Roster:
     return builder.build().roster
 
 
-def test_merge_rosters_copies_nothing_for_one_directory() -> None:
-    """The usual case is answered from the bytes that are there already."""
+def test_merge_rosters_of_one_directory_are_its_own_bytes() -> None:
+    """What is merged with nothing stays the same."""
     one = roster("b", "a")
-    assert merge_rosters([one]).json is one.json
+    assert merge_rosters({"a": one}, {}).json == one.json
 
 
 def test_merge_rosters_gives_a_name_to_the_first_directory() -> None:
     """Sorted over all, each name once, whatever its case."""
-    merged = merge_rosters([roster("b", "Max", prefix="1"), roster("a", "max", "z", prefix="2")])
+    merged = merge_rosters({"one": roster("b", "Max", prefix="1"), "two": roster("a", "max", "z", prefix="2")}, {})
     users = json.loads(merged.json)
     assert [user["userName"] for user in users] == ["a", "b", "Max", "z"]
     assert users[2]["distinguishedName"] == "uid=Max,1"
-    assert (merged.user_count, merged.collisions) == (4, ("max",))
+    assert (merged.user_count, merged.holders) == (4, {"max": "one"})
+
+
+def test_merge_rosters_leaves_a_name_to_whoever_has_it() -> None:
+    """By what is recorded; a name that is contested from now on, to the directory that had it before."""
+    first, second = roster("max", prefix="1"), roster("max", prefix="2")
+    both = {"one": first, "two": second}
+    for holders, earlier, expected in (
+        ({"max": "two"}, (), "two"),
+        ({"max": "gone"}, (), "one"),
+        ({}, (roster(), second), "two"),
+        ({}, (first, second), "one"),
+        ({"max": "one"}, (roster(), second), "one"),
+    ):
+        merged = merge_rosters(both, holders, earlier)
+        assert merged.holders == {"max": expected}
+        assert json.loads(merged.json)[0]["distinguishedName"] == f"uid=max,{'1' if expected == 'one' else '2'}"
 
 
 def test_merge_rosters_of_nobody_is_an_empty_list() -> None:
     """Two empty directories make valid JSON."""
-    assert merge_rosters([roster(), roster()]).json == b"[]"
+    assert merge_rosters({"a": roster(), "b": roster()}, {}).json == b"[]"
 
 
 def test_compress_gives_the_same_bytes_each_time() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,10 +30,10 @@ def build(found: list[User], previous: Roster | None = None) -> Built:
 
 
 @given(unique_users, st.randoms())
-def test_roster_is_the_same_whatever_order_users_came_in(found: list[User], random: object) -> None:
+def test_roster_is_the_same_whatever_order_users_came_in(found: list[User], chance: random.Random) -> None:
     """The same users give the same bytes, and come back as they went in, sorted by name."""
     shuffled = list(found)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    chance.shuffle(shuffled)
     first, second = build(found).roster, build(shuffled).roster
     assert first.json == second.json
     assert sorted(found, key=lambda user: fold_user_name(user.user_name).encode()) == list(first)
@@ -90,3 +92,19 @@ def test_roster_behaves_as_a_sequence() -> None:
 def test_roster_leaves_out_what_is_not_known() -> None:
     """Optional keys are absent rather than null or empty."""
     assert build([User("1", "a", "uid=a", None, ())]).roster.json == b'[{"userName":"a","distinguishedName":"uid=a"}]'
+
+
+def test_roster_of_many_portions_is_that_of_one() -> None:
+    """Names that are claimed twice stay together wherever a portion ends, and the order is right across portions."""
+    numbers = list(range(20_000))
+    random.Random(1).shuffle(numbers)
+    found = [User(f"id{number}", f"user{number // 2 * 2 if number % 50 < 2 else number}", "x") for number in numbers]
+    builder = RosterBuilder()
+    for start in range(0, len(found), 250):
+        builder.add(found[start : start + 250])
+    builder.add([])
+    built = builder.build()
+    counts = Counter(user.user_name for user in found)
+    assert [user.user_name for user in built.roster] == sorted(name for name, count in counts.items() if count == 1)
+    assert sorted(built.collisions) == sorted(name for name, count in counts.items() if count > 1)
+    assert built.repeated_id is None

@@ -3,101 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 
 import pytest
 
-from bridge.directory import BindResult, Entry, EntryStream, RootDSE, SearchRequest
+from bridge.directory import Entry
 from bridge.errors import (
-    BridgeError,
     DirectoryUnavailable,
     RemovalsRefused,
     SearchIncomplete,
     SearchInvalid,
 )
-from bridge.events import Event, Refreshed, RefreshFailed
-from bridge.mapping import AttributeMap, parse_item
-from bridge.model import Secret, Status
+from bridge.events import Refreshed, RefreshFailed
+from bridge.model import Status
 from bridge.service import Bridge
-from bridge.snapshots import DirectorySnapshots, MemorySnapshotStore
-from bridge.source import DirectorySource
-from bridge.syntax.filters import parse_filter
-
-
-def person(uid: str, user_id: str | None = None) -> Entry:
-    return Entry(f"uid={uid},dc=e", {"uid": [uid.encode()], "entryuuid": [(user_id or f"id-{uid}").encode()]})
-
-
-class MemoryDirectory:
-    """A directory of given entries, which fails when it is told to, and counts what it is asked."""
-
-    def __init__(self, *entries: Entry, name: str = "memory") -> None:
-        self.name = name
-        self.entries: Sequence[Entry] = entries
-        self.failures: list[BridgeError] = []
-        self.listing_count = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.default_context: str | None = "dc=e"
-
-    @asynccontextmanager
-    async def list_entries(self, searches: Sequence[SearchRequest]) -> AsyncIterator[EntryStream]:
-        self.listing_count += 1
-        await self.gate.wait()
-        yield _Stream(self)
-
-    async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
-        raise NotImplementedError
-
-    async def bind(self, dn: str, password: Secret) -> BindResult:
-        raise NotImplementedError
-
-    async def probe(self) -> RootDSE:
-        return RootDSE("memory:", ("dc=e", "dc=f"), self.default_context)
-
-    async def aclose(self) -> None:
-        return
-
-
-class _Stream:
-    server = "memory:"
-    page_count = 1
-    ignored_reference_count = 0
-
-    def __init__(self, directory: MemoryDirectory) -> None:
-        self._directory = directory
-        self.entry_count = len(directory.entries)
-
-    async def __aiter__(self) -> AsyncIterator[Sequence[Entry]]:
-        yield self._directory.entries[:1]
-        if self._directory.failures:
-            raise self._directory.failures.pop(0)
-        yield self._directory.entries[1:]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-def make(directory: MemoryDirectory, **options: object) -> tuple[DirectorySnapshots, Clock, list[Event]]:
-    found: dict[str, object] = {"bases": ("dc=e",), "ttl_s": 100.0, "stale_if_error_s": 1000.0, **options}
-    source = DirectorySource(
-        directory,
-        parse_filter("(uid=*)"),
-        AttributeMap("entryUUID", (parse_item("uid"),)),
-        **found,  # type: ignore[arg-type]
-    )
-    clock, events = Clock(), list[Event]()
-    return DirectorySnapshots(source, MemorySnapshotStore(), clock, events.append), clock, events
-
-
-def broken(name: str = "memory") -> DirectoryUnavailable:
-    return DirectoryUnavailable("it broke", directory=name)
+from bridge.storage import MemorySnapshotStore
+from tests.memory_directory import Clock, MemoryDirectory, broken, make, person
 
 
 async def test_current_is_answered_from_memory_until_the_ttl_has_passed() -> None:
@@ -177,13 +97,15 @@ async def test_listing_without_users_is_not_believed(
 
 
 async def test_empty_listing_never_takes_the_place_of_a_full_one() -> None:
-    """When rights are taken away overnight, yesterday's users stay in the answer."""
+    """When rights are taken away overnight, yesterday's users stay in the answer, be they one or many."""
     directory = MemoryDirectory(person("a"))
     snapshots, clock, _ = make(directory)
     good = await snapshots.current()
     directory.entries = ()
     clock.now_s += 500
-    assert await snapshots.current() is good
+    after = await snapshots.current()
+    assert after.roster is good.roster
+    assert [each.removal.user_name for each in after.guard.withheld] == ["a"]
 
 
 async def test_empty_listing_is_believed_where_that_is_configured() -> None:

@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bridge.cli.drafts import open_draft
 from bridge.errors import BridgeError
 from bridge.ldap.messages import PAGED_RESULTS
 from bridge.ldap.root_dse import read_root_dse
 from bridge.ldap.service_account import ServiceAccount
-from bridge.run import ldap_settings, make_source
-from bridge.snapshots import take_snapshot
+from bridge.listing import refuse_if_empty, take_listing
+from bridge.run import ABOUT_STRANGERS, ldap_settings, make_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from bridge.config.loading import Loaded
     from bridge.directory import RootDSE
     from bridge.ldap.connection import Connection
-    from bridge.snapshots import Snapshot
+    from bridge.listing import Listing
 
 _DAY_S = 86_400
 _CERTIFICATE_WARNING_DAYS = 21
@@ -69,7 +70,22 @@ async def check_directories(loaded: Loaded, *, offline: bool) -> list[Check]:
             finally:
                 connection.close()
         found += await _check_users(loaded, position)
+    found += await _check_state(loaded)
     return found
+
+
+async def _check_state(loaded: Loaded) -> list[Check]:
+    """Listings that are kept of directories which the configuration doesn't have any more."""
+    store = open_draft(loaded)
+    known = {section.name for section in loaded.configuration.directories}
+    try:
+        names = await store.directories()
+    except BridgeError as error:
+        return [_failed("state", "", "", error)]
+    finally:
+        await store.aclose()
+    message = "a listing is kept of a directory that is not configured"
+    return [Check("state", name, "", "warning", message, ABOUT_STRANGERS) for name in names if name not in known]
 
 
 def _check_server(directory: str, connection: Connection, root: RootDSE | None) -> Iterator[Check]:
@@ -102,17 +118,18 @@ async def _check_users(loaded: Loaded, position: int) -> list[Check]:
     source = make_source(loaded, position, lambda _event: None)
     try:
         bases = await source.resolve_bases()
-        snapshot = await take_snapshot(source, None, time.time)
+        listing = await take_listing(source, None, time.time)
+        refuse_if_empty(source, listing)
     except BridgeError as error:
         return [_failed("users", source.name, "", error)]
     finally:
         await source.directory.aclose()
-    return [Check("base", source.name, "", "ok", "; ".join(bases)), *_describe_users(snapshot)]
+    return [Check("base", source.name, "", "ok", "; ".join(bases)), *_describe_users(listing)]
 
 
-def _describe_users(snapshot: Snapshot) -> Iterator[Check]:
-    report, roster = snapshot.report, snapshot.roster
-    name, server = snapshot.directory, report.server
+def _describe_users(listing: Listing) -> Iterator[Check]:
+    report, roster = listing.report, listing.roster
+    name, server = report.directory, report.server
     yield Check("users", name, server, "ok", f"{report.user_count} users of {report.entry_count} entries")
     for reason in report.skipped:
         examples = ", ".join(reason.examples)

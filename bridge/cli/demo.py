@@ -24,6 +24,8 @@ server:
   listen: 127.0.0.1:{port}
 admin:
   listen: "off"
+state:
+  directory: {folder}/state
 log:
   level: warning
 endpoints:

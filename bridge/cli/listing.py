@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bridge.cli.drafts import open_draft
 from bridge.events import ListingProgressed
 from bridge.run import make_bridge
 
@@ -40,8 +41,11 @@ async def list_endpoint(loaded: Loaded, endpoint: str) -> Listing:
                 text = f"{event.directory}: {event.entry_count:,} entries in {event.page_count} pages"
                 progress.update(tasks[event.directory], description=text)
 
-        bridge = make_bridge(loaded, observe)
+        bridge = make_bridge(loaded, observe, open_draft(loaded))
         try:
+            await bridge.load()
+            for name in bridge.directories_of(endpoint):
+                await bridge.refresh(name)
             return await bridge.list_users(endpoint, compressed=False)
         finally:
             await bridge.aclose()

@@ -18,8 +18,20 @@ import argon2
 import click
 
 from bridge import __version__
+from bridge.cli.drafts import open_draft
+from bridge.cli.operating import diff_command, refresh_command, removals_group, status_command
+from bridge.cli.options import BUG, CONFIGURATION, FINDINGS, UNAVAILABLE, config_option, json_option, load_configuration
 from bridge.config.loading import json_schema, load
-from bridge.errors import BridgeError, ConfigurationError, DirectoryError, SnapshotMissing
+from bridge.errors import (
+    ApprovalOutdated,
+    BridgeError,
+    ConfigurationError,
+    DirectoryError,
+    ServiceError,
+    SnapshotMissing,
+    StateLost,
+    StateUnavailable,
+)
 from bridge.model import Accepted, Secret
 from bridge.run import make_bridge, protect_memory, serve
 
@@ -27,19 +39,9 @@ if TYPE_CHECKING:
     from bridge.config.loading import Loaded
     from bridge.events import Event
 
-FINDINGS, UNAVAILABLE, BUG, CONFIGURATION = 1, 69, 70, 78
-_DEFAULT_CONFIG = "/etc/mailstore-bridge/config.yaml"
-
 
 def _ignore(_event: Event) -> None:
     """Commands tell what happens themselves."""
-
-
-def _load(path: str) -> Loaded:
-    loaded = load(path, os.environ)
-    for warning in loaded.warnings:
-        click.secho(f"warning: {warning}", fg="yellow", err=True)
-    return loaded
 
 
 def _endpoint(loaded: Loaded, path: str | None) -> str:
@@ -52,14 +54,6 @@ def _endpoint(loaded: Loaded, path: str | None) -> str:
     return path
 
 
-_config = click.option(
-    "--config",
-    "config_path",
-    envvar="MAILSTORE_BRIDGE_CONFIG",
-    default=_DEFAULT_CONFIG,
-    show_default=True,
-    help="The configuration file.",
-)
 _endpoint_option = click.option("--endpoint", metavar="PATH", help="The endpoint, where there are several.")
 
 
@@ -70,10 +64,10 @@ def commands() -> None:
 
 
 @commands.command("serve")
-@_config
+@config_option
 def serve_command(config_path: str) -> None:
     """Run the service until SIGTERM."""
-    asyncio.run(serve(_load(config_path), sys.stderr))
+    asyncio.run(serve(load_configuration(config_path), sys.stderr))
 
 
 @commands.command("demo")
@@ -90,9 +84,9 @@ def demo_command(users: int, port: int) -> None:
 
 
 @commands.command("check")
-@_config
+@config_option
 @click.option("--offline", is_flag=True, help="Only the configuration and its files.")
-@click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
+@json_option
 def check_command(config_path: str, offline: bool, as_json: bool) -> None:
     """Check the configuration and what it names."""
     from bridge.cli.check import check_directories, show_checks
@@ -103,7 +97,7 @@ def check_command(config_path: str, offline: bool, as_json: bool) -> None:
 
 
 @commands.command("list")
-@_config
+@config_option
 @_endpoint_option
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 def list_command(config_path: str, endpoint: str | None, form: str) -> None:
@@ -113,12 +107,12 @@ def list_command(config_path: str, endpoint: str | None, form: str) -> None:
     """
     from bridge.cli.listing import list_endpoint, show_listing
 
-    loaded = _load(config_path)
+    loaded = load_configuration(config_path)
     show_listing(asyncio.run(list_endpoint(loaded, _endpoint(loaded, endpoint))), form)
 
 
 @commands.command("auth")
-@_config
+@config_option
 @_endpoint_option
 @click.argument("user")
 def auth_command(config_path: str, endpoint: str | None, user: str) -> None:
@@ -127,7 +121,7 @@ def auth_command(config_path: str, endpoint: str | None, user: str) -> None:
     It is asked for on the terminal, or is the first line of standard input.
     """
     protect_memory()
-    loaded = _load(config_path)
+    loaded = load_configuration(config_path)
     path = _endpoint(loaded, endpoint)
     if sys.stdin.isatty():
         password = getpass.getpass(f"Password of {user}: ").encode()
@@ -135,7 +129,7 @@ def auth_command(config_path: str, endpoint: str | None, user: str) -> None:
         password = sys.stdin.buffer.readline().removesuffix(b"\n")
 
     async def authenticate() -> bool:
-        bridge = make_bridge(loaded, _ignore)
+        bridge = make_bridge(loaded, _ignore, open_draft(loaded))
         try:
             verdict = await bridge.authenticate(path, user, Secret(password))
         finally:
@@ -173,6 +167,10 @@ def schema_command() -> None:
     click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
 
+for _command in (diff_command, status_command, refresh_command, removals_group):
+    commands.add_command(_command)
+
+
 def main() -> None:
     """Runs the command that was typed, and ends the process with its exit code."""
     try:
@@ -185,7 +183,13 @@ def main() -> None:
     except ConfigurationError as error:
         click.echo(error.message, err=True)
         sys.exit(CONFIGURATION)
-    except (DirectoryError, SnapshotMissing) as error:
+    except ServiceError as error:
+        click.secho(error.message, fg="red", err=True)
+        sys.exit(UNAVAILABLE if error.is_temporary else FINDINGS)
+    except ApprovalOutdated as error:
+        click.secho(error.message, fg="red", err=True)
+        sys.exit(FINDINGS)
+    except (DirectoryError, SnapshotMissing, StateLost, StateUnavailable) as error:
         click.secho(error.message, fg="red", err=True)
         sys.exit(UNAVAILABLE)
     except OSError as error:

@@ -21,6 +21,7 @@ from bridge.config.schema import (
     RemovalsSection,
     Section,
     ServerSection,
+    StateSection,
     Words,
     as_listed,
     as_tuple,
@@ -281,6 +282,7 @@ class Configuration(Section):
 
     server: ServerSection = Field(ServerSection(), description="Where MailStore reaches the bridge.")
     admin: AdminSection = Field(AdminSection(), description="Health and metrics.")
+    state: StateSection = Field(StateSection(), description="What outlives the process.")
     log: LogSection = Field(LogSection(), description="What is logged.")
     endpoints: Annotated[tuple[EndpointSection, ...], BeforeValidator(as_listed), Field(min_length=1)] = Field(
         description="One for each MailStore instance."

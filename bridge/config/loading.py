@@ -122,15 +122,16 @@ def _explain(detail: ErrorDetails) -> tuple[Path, str]:
             quoted = "" if isinstance(found, str) else " (put it into quotation marks)"
             return path, f"must be {str(context['expected']).replace(chr(39), '')}{quoted}{shown}"
         case "greater_than_equal":
-            return path, f"must be at least {context['ge']}{shown}"
+            return path, f"must be at least {context['ge']:g}{shown}"
         case "less_than_equal":
-            return path, f"must be at most {context['le']}{shown}"
+            return path, f"must be at most {context['le']:g}{shown}"
         case "too_short" | "string_too_short":
             return path, "must not be empty"
     kinds = {
         "string_type": "a word (put it into quotation marks)",
         "bool_type": "true or false",
         "int_type": "a whole number",
+        "float_type": "a number",
         "tuple_type": "a list",
         "model_type": "a section with keys",
     }

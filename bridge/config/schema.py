@@ -99,6 +99,11 @@ class AdminSection(Section):
         BeforeValidator(_parse_admin_listen),
         WithJsonSchema({"type": "string", "examples": ["127.0.0.1:9080", "off"]}),
     ] = Field(ListenAddress("127.0.0.1", 9080), description="Where /healthz, /readyz and /metrics are; off: nowhere.")
+    socket: str | None = Field(
+        None,
+        min_length=1,
+        description="For the command line; default: control.sock in $RUNTIME_DIRECTORY, or in the state directory.",
+    )
 
 
 class LogSection(Section):
@@ -199,5 +204,23 @@ class AuthSection(Section):
 class RemovalsSection(Section):
     """When a listing that lacks users is not believed."""
 
+    max_percent: float = Field(
+        10.0, ge=0, le=100, description="More removals than this part of the users are withheld, …"
+    )
+    max_count: int = Field(10, ge=0, description="… if they are more than this in number, too.")
+    window_s: DurationS = Field(86_400.0, alias="window", description="Removals within this time count together.")
+    on_trip: Literal["withhold", "refuse"] = Field(
+        "withhold", description="withhold: the removals don't happen, the rest does; refuse: 503."
+    )
+    grace_s: DurationS = Field(0.0, alias="grace", description="How long a missing user stays in the answer anyway.")
     min_users: int = Field(0, ge=0, description="Fewer users than this are never right.")
     allow_empty: bool = Field(False, description="Whether no users at all may be right.")
+    keep_user_names: bool = Field(False, description="Whether users keep the name under which they were first listed.")
+
+
+class StateSection(Section):
+    """Where the last accepted listings are kept."""
+
+    directory: str = Field(
+        "/var/lib/mailstore-bridge", min_length=1, description="$STATE_DIRECTORY of systemd wins over this."
+    )

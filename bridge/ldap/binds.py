@@ -29,6 +29,12 @@ class BindConnections:
         It is given back by `keep`, or aborted where an exception came, whatever that was: then nobody knows what it
         still carries.
         """
+        server = self._servers.in_order()[0]
+        idle = self._idle[server]
+        # Security: before a password is written, the connection is known to be alive; afterwards it is too late.
+        if idle and idle[-1][1].is_idle:
+            self._servers.welcome(server)
+            return server, idle.pop()[1]
         return await self._servers.first(self._obtain, timeout_s)
 
     def keep(self, server: ServerAddress, connection: Connection) -> None:
@@ -53,8 +59,7 @@ class BindConnections:
         idle = self._idle[server]
         while idle:
             _, connection = idle.pop()
-            # Security: before a password is written, the connection is known to be alive; afterwards it is too late.
-            if await connection.is_alive():
+            if await connection.is_alive():  # Security: as above
                 return server, connection
             connection.close()
         return server, await open_connection(self._settings, server)

@@ -18,8 +18,6 @@ from bridge.ldap.entries import EntryReader
 from bridge.syntax.ber import BerError, message_size, read_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bridge.directory import Entry, SearchRequest
     from bridge.ldap.messages import Response
     from bridge.ldap.pace import Pace
@@ -78,6 +76,7 @@ class Connection(asyncio.BufferedProtocol):
         self._last_id = 0
         self._transport: asyncio.Transport | None = None
         self._failure: DirectoryUnavailable | None = None
+        self._poll: select.poll | None = None
         self._entry_reader = EntryReader(limits.message_bytes)
         self._gathered: list[bytes] = []
         self._streaming: Exchange | None = None
@@ -90,27 +89,25 @@ class Connection(asyncio.BufferedProtocol):
 
         Searches of one turn of the event loop leave together, with one call of the system.
         """
-        return self._send(
-            messages.SEARCH_DONE,
-            lambda message_id: messages.write_search(message_id, search, controls),
-            self._gather,
-        )
+        self._require_transport()
+        message_id = self._next_id()
+        self._gather(messages.write_search(message_id, search, controls))
+        return self._expect(message_id, messages.SEARCH_DONE)
 
     async def bind(self, dn: str, password: Secret, controls: bytes = b"") -> Response:
         """The answer to one simple bind. Nothing else may be in flight (RFC 4511 §4.2.1).
 
         Cancelled before the answer has come, it leaves the connection closed: nobody knows whose it is then.
         """
-        return await self._settle(
-            self._send(
-                messages.BIND_RESPONSE,
-                lambda message_id: messages.write_bind(message_id, dn, password, controls),
-            )
-        )
+        transport, message_id = self._require_transport(), self._next_id()
+        transport.write(messages.write_bind(message_id, dn, password, controls))
+        return await self._settle(self._expect(message_id, messages.BIND_RESPONSE))
 
     async def start_tls(self) -> Response:
         """The answer to the request to begin TLS; the handshake itself is the transport's."""
-        return await self._settle(self._send(messages.EXTENDED_RESPONSE, messages.write_start_tls))
+        transport, message_id = self._require_transport(), self._next_id()
+        transport.write(messages.write_start_tls(message_id))
+        return await self._settle(self._expect(message_id, messages.EXTENDED_RESPONSE))
 
     async def wait(self, exchange: Exchange) -> Response:
         """The answer that ends the exchange. Cancelled before, the operation is abandoned (RFC 4511 §4.11)."""
@@ -125,16 +122,21 @@ class Connection(asyncio.BufferedProtocol):
         """Whether a request may still be sent, as far as the event loop has noticed."""
         return self._failure is None and self._transport is not None and not self._transport.is_closing()
 
-    async def is_alive(self) -> bool:
-        """Whether a request may still be sent, with everything counted that has reached this machine.
+    @property
+    def is_idle(self) -> bool:
+        """Whether a request may still be sent, and nothing has reached this machine that nobody has read.
 
-        The peer's farewell may lie in the socket, unread; a password is not written after it.
+        The peer's farewell may lie in the socket; a password is not written after it.
         """
+        return self.is_usable and not self._has_unread_input()
+
+    async def is_alive(self) -> bool:
+        """Whether a request may still be sent once the event loop has read what has reached this machine."""
         for _ in range(_SETTLE_ROUNDS):
             if not self.is_usable or not self._has_unread_input():
                 break
             await asyncio.sleep(0)
-        return self.is_usable and not self._has_unread_input()
+        return self.is_idle
 
     @property
     def has_ranges(self) -> bool:
@@ -179,6 +181,8 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is connected; asyncio calls this once."""
         self._transport = transport  # type: ignore[assignment]  # asyncio promises no more than BaseTransport
+        self._poll = select.poll()
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the hint is always -1
         """Where asyncio puts what it reads next."""
@@ -199,6 +203,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone; asyncio calls this once."""
+        self._poll = None
         reason = f"the connection was lost: {exc}" if exc else "the server closed the connection"
         self._fail(self.peer.unavailable(reason))
 
@@ -305,15 +310,10 @@ class Connection(asyncio.BufferedProtocol):
         if self.is_usable and self._transport is not None:
             self._transport.write(data)
 
-    def _send(
-        self, answer_kind: int, write: Callable[[int], bytes], hand_over: Callable[[bytes], None] | None = None
-    ) -> Exchange:
-        transport = self._require_transport()
-        message_id = self._next_id()
-        data = write(message_id)
+    def _expect(self, message_id: int, answer_kind: int) -> Exchange:
+        """The exchange that the answer to a message will end; no turn of the event loop lies between the two."""
         exchange = Exchange(message_id, answer_kind, asyncio.get_running_loop().create_future())
         self._exchanges[message_id] = exchange
-        (hand_over or transport.write)(data)
         return exchange
 
     def _next_id(self) -> int:
@@ -345,9 +345,4 @@ class Connection(asyncio.BufferedProtocol):
 
     def _has_unread_input(self) -> bool:
         """Whether bytes, or the end of the stream, have arrived that the event loop has not seen yet."""
-        socket = self._transport.get_extra_info("socket") if self._transport is not None else None
-        if socket is None or socket.fileno() < 0:
-            return False
-        poll = select.poll()
-        poll.register(socket.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        return self._poll is not None and bool(self._poll.poll(0))

@@ -6,11 +6,11 @@ make a login wait.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from bridge.deadlines import Deadlines
 from bridge.errors import DirectoryRefused, DirectoryUnavailable
 from bridge.events import OperationEnded
 from bridge.ldap import messages
@@ -26,7 +26,6 @@ from bridge.ldap.service_account import ServiceAccount
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
-    from types import TracebackType
 
     from bridge.directory import BindResult, Entry, EntryStream, RootDSE, SearchRequest
     from bridge.events import Observer
@@ -51,6 +50,8 @@ class LdapDirectory:
         queue = settings.queue_limit_count
         self._lookup_gate = Gate(self.name, settings.limits.lookups_in_flight_count, queue)
         self._bind_gate = Gate(self.name, settings.bind_connection_count, queue)
+        self._request_time = Deadlines(settings.request_timeout_s)
+        self._listing_time = Deadlines(settings.listing_timeout_s)
         self._pace = Pace(self._lookup_gate, self._bind_gate)
 
     async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
@@ -60,24 +61,34 @@ class LdapDirectory:
             with self._observed("look_up", server):
                 return await self._lookups.search(server, search)
 
-        async with self._deadline(self._settings.request_timeout_s, "the look-up"), self._lookup_gate:
-            return await self._servers.first(attempt, self._settings.request_timeout_s)
+        try:
+            with self._request_time.begin():
+                async with self._lookup_gate:
+                    return await self._servers.first(attempt, self._request_time.timeout_s)
+        except TimeoutError as error:
+            raise self._too_slow("the look-up", self._request_time) from error
 
     async def bind(self, dn: str, password: Secret) -> BindResult:
         """The answer to exactly one simple bind, which is never repeated."""
         if not password:
             raise ValueError("an empty password would bind anonymously and succeed (RFC 4513 §5.1.2)")
-        timeout_s = self._settings.request_timeout_s
-        async with self._deadline(timeout_s, "the user bind"), self._bind_gate:
-            server, connection = await self._binds.take(timeout_s)
-            try:
-                with self._observed("user_bind", server):
-                    response = await connection.bind(dn, password, messages.ASK_FOR_PASSWORD_POLICY)
-            except BaseException:
-                connection.abort()
-                raise
-            self._binds.keep(server, connection)
-            return self._judge(response, server, connection)
+        try:
+            with self._request_time.begin():
+                async with self._bind_gate:
+                    return await self._bind(dn, password)
+        except TimeoutError as error:
+            raise self._too_slow("the user bind", self._request_time) from error
+
+    async def _bind(self, dn: str, password: Secret) -> BindResult:
+        server, connection = await self._binds.take(self._request_time.timeout_s)
+        try:
+            with self._observed("user_bind", server):
+                response = await connection.bind(dn, password, messages.ASK_FOR_PASSWORD_POLICY)
+        except BaseException:
+            connection.abort()
+            raise
+        self._binds.keep(server, connection)
+        return self._judge(response, server, connection)
 
     def _judge(self, response: Response, server: ServerAddress, connection: Connection) -> BindResult:
         try:
@@ -90,17 +101,22 @@ class LdapDirectory:
     @asynccontextmanager
     async def list_entries(self, searches: Sequence[SearchRequest]) -> AsyncIterator[EntryStream]:
         """All entries of all searches, from one server, on a connection of its own."""
-        async with self._deadline(self._settings.listing_timeout_s, "the listing"):
-            server, connection = await self._servers.first(self._connect, self._settings.listing_timeout_s)
-            try:
-                with self._observed("listing", server):
-                    root = await read_root_dse(connection)
-                    yield Listing(connection, searches, self._settings, root, pace=self._pace, observe=self._observe)
-            except DirectoryUnavailable as error:
-                self._servers.set_aside(server, error)
-                raise
-            finally:
-                connection.close()
+        try:
+            with self._listing_time.begin():
+                server, connection = await self._servers.first(self._connect, self._listing_time.timeout_s)
+                try:
+                    with self._observed("listing", server):
+                        root = await read_root_dse(connection)
+                        yield Listing(
+                            connection, searches, self._settings, root, pace=self._pace, observe=self._observe
+                        )
+                except DirectoryUnavailable as error:
+                    self._servers.set_aside(server, error)
+                    raise
+                finally:
+                    connection.close()
+        except TimeoutError as error:
+            raise self._too_slow("the listing", self._listing_time) from error
 
     async def probe(self) -> RootDSE:
         """What the preferred server that answers says of itself, after the service bind."""
@@ -120,8 +136,11 @@ class LdapDirectory:
                 )
             return root
 
-        async with self._deadline(self._settings.request_timeout_s, "the root DSE"):
-            return await self._servers.first(attempt, self._settings.request_timeout_s)
+        try:
+            with self._request_time.begin():
+                return await self._servers.first(attempt, self._request_time.timeout_s)
+        except TimeoutError as error:
+            raise self._too_slow("the root DSE", self._request_time) from error
 
     async def aclose(self) -> None:
         """No connection is left."""
@@ -132,43 +151,15 @@ class LdapDirectory:
         with self._observed("connect", server):
             return server, await self._account.connect(server)
 
-    def _deadline(self, timeout_s: float, what: str) -> _Deadline:
-        return _Deadline(self.name, timeout_s, what)
+    def _too_slow(self, what: str, time_allowed: Deadlines) -> DirectoryUnavailable:
+        return DirectoryUnavailable(
+            f"{what} took longer than {time_allowed.timeout_s:g} s",
+            directory=self.name,
+            remedy="Check the load of the server, its indexes, and `timeouts` in the configuration.",
+        )
 
     def _observed(self, operation: str, server: ServerAddress) -> _Observed:
         return _Observed(self._observe, self._clock, (self.name, server.url, operation))
-
-
-class _Deadline:
-    """What is inside ends within `timeout_s` in all, or `DirectoryUnavailable` is raised."""
-
-    __slots__ = ("_directory", "_timeout", "_timeout_s", "_what")
-
-    def __init__(self, directory: str, timeout_s: float, what: str) -> None:
-        self._directory = directory
-        self._timeout_s = timeout_s
-        self._what = what
-        self._timeout = asyncio.timeout(timeout_s)
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            await self._timeout.__aexit__(kind, error, traceback)
-        except TimeoutError as timeout:
-            raise self._passed() from timeout
-        if isinstance(error, TimeoutError):
-            raise self._passed() from error
-
-    def _passed(self) -> DirectoryUnavailable:
-        return DirectoryUnavailable(
-            f"{self._what} took longer than {self._timeout_s:g} s",
-            directory=self._directory,
-            remedy="Check the load of the server, its indexes, and `timeouts` in the configuration.",
-        )
 
 
 class _Observed:

@@ -3,9 +3,9 @@
 The answers are those of ldap3's decoder, which tests prove; the time is a twentieth. Strict as `bridge.syntax.ber`:
 each element must end where the one that holds it ends.
 
-Most attributes of a listing have one value, and come in the same order entry after entry. What stands before such a
-value (four tags, four lengths and the attribute description) is compared as a whole with what stood there in entries
-read before; the same octets mean the same lengths, so one look into a dictionary takes the place of four elements.
+Attributes come in the same order entry after entry, though some may be missing. What stands before the first value
+(four tags, four lengths and the attribute description) is compared as a whole with what stood there in entries read
+before; the same octets mean the same lengths, so one look into a dictionary takes the place of four elements.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from bridge.syntax.ber import OCTET_STRING, SEQUENCE, SET, BerError, write_integ
 
 _SEARCH_ENTRY = 0x64
 _SHORT_FORM_LIMIT = 0x80
-_TWO_OCTETS = 0x82
-"""How a length from 256 to 65535 begins, which most entries have."""
+_ONE_OCTET, _TWO_OCTETS = 0x81, 0x82
+"""How a length from 128 to 255 begins, and one up to 65535: most entries have one of them."""
+_VALUE_HEADER_BYTES = 2
+"""The tag of a value, and its length where that is less than 128."""
 _LENGTH_OCTETS_MAX_COUNT = 4
 
 
 class _Step:
-    """An attribute with one value as it came before, and the one that came after it."""
+    """An attribute as it came before, and the one that came after it."""
 
     __slots__ = ("following", "header_bytes", "lengths", "name")
 
@@ -29,7 +31,8 @@ class _Step:
         self.name = name
         self.header_bytes = 0
         self.lengths: dict[bytes, int] = {}
-        """The length of the value by all the octets before it, which are `header_bytes` each time."""
+        """By all the octets before the first value, which are `header_bytes` each time: the length of the only value,
+        or, where there are several, the length of the whole attribute as a negative number."""
         self.following: _Step | None = None
 
 
@@ -79,7 +82,10 @@ class EntryReader:
                     return start
                 length = data[position + 1]
                 position += 2
-                if length == _TWO_OCTETS:
+                if length == _ONE_OCTET:
+                    length = data[position]
+                    position += 1
+                elif length == _TWO_OCTETS:
                     length = data[position] << 8 | data[position + 1]
                     position += 2
                 elif length >= _SHORT_FORM_LIMIT:
@@ -90,7 +96,10 @@ class EntryReader:
                     return start
                 length = data[operation]
                 operation += 1
-                if length == _TWO_OCTETS:
+                if length == _ONE_OCTET:
+                    length = data[operation]
+                    operation += 1
+                elif length == _TWO_OCTETS:
                     length = data[operation] << 8 | data[operation + 1]
                     operation += 2
                 elif length >= _SHORT_FORM_LIMIT:
@@ -103,7 +112,7 @@ class EntryReader:
             return start  # cut off, or broken
         return position
 
-    def _read(self, data: bytes, position: int, end: int) -> Entry:
+    def _read(self, data: bytes, position: int, end: int) -> Entry:  # noqa: PLR0912 - a call would be a tenth of its time
         dn_bytes = data[position + 1]
         if data[position] == OCTET_STRING and dn_bytes < _SHORT_FORM_LIMIT:
             start = position + 2
@@ -111,7 +120,12 @@ class EntryReader:
         else:
             start, position = _element(data, position, end, OCTET_STRING)
         dn = data[start:position].decode("utf-8", "surrogateescape")
-        position, stop = _element(data, position, end, SEQUENCE)  # lies behind the DN, so that ended before `end`, too
+        length = data[position + 1]
+        if data[position] == SEQUENCE and length == _ONE_OCTET:
+            stop = position + 3 + data[position + 2]
+            position += 3
+        else:
+            position, stop = _element(data, position, end, SEQUENCE)  # behind the DN, so that ended before `end`, too
         if stop != end:
             raise BerError("an entry holds more than it should")
         attributes: dict[str, list[bytes]] = {}
@@ -119,10 +133,19 @@ class EntryReader:
         while position < end:
             if step is not None:
                 start = position + step.header_bytes
-                length = step.lengths.get(data[position:start])
-                if length is not None and step.name not in attributes:
-                    position = start + length
-                    attributes[step.name] = [data[start:position]]
+                known = step.lengths.get(data[position:start])
+                if known is None and step.following is not None:  # the attribute may be missing here
+                    start = position + step.following.header_bytes
+                    known = step.following.lengths.get(data[position:start])
+                    if known is not None:
+                        step = step.following
+                if known is not None and step.name not in attributes:
+                    if known >= 0:
+                        position = start + known
+                        attributes[step.name] = [data[start:position]]
+                    else:
+                        position -= known
+                        attributes[step.name] = _values(data, start - _VALUE_HEADER_BYTES, position)
                     last, step = step, step.following
                     continue
             found, position = self._read_attribute(data, position, end, attributes)
@@ -133,7 +156,7 @@ class EntryReader:
             last, step = found, found.following
         if position != end:
             raise BerError("an attribute is longer than its entry")
-        return Entry(dn, attributes)
+        return tuple.__new__(Entry, (dn, attributes))
 
     def _read_attribute(
         self, data: bytes, position: int, end: int, attributes: dict[str, list[bytes]]
@@ -151,13 +174,18 @@ class EntryReader:
             attributes[step.name] += values
         else:
             attributes[step.name] = values
-        if len(values) == 1 and self._header_count < self._HEADERS_MAX_COUNT:
+        if values and self._header_count < self._HEADERS_MAX_COUNT:
             length = len(values[0])
-            header = data[beginning : stop - length]
-            step.header_bytes = len(header)
-            self._header_count += header not in step.lengths
-            step.lengths[header] = length
+            if len(values) == 1:
+                self._remember(step, data[beginning : stop - length], length)
+            elif length < _SHORT_FORM_LIMIT:
+                self._remember(step, data[beginning : position + _VALUE_HEADER_BYTES], beginning - stop)
         return step, stop
+
+    def _remember(self, step: _Step, header: bytes, length: int) -> None:
+        step.header_bytes = len(header)
+        self._header_count += header not in step.lengths
+        step.lengths[header] = length
 
     def _step(self, raw: bytes) -> _Step:
         known = self._steps.get(raw)

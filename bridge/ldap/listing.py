@@ -65,6 +65,7 @@ class Listing:
                     end = start + self._pace.portion_count
                     yield entries[start:end]
                     start = end
+                    await self._pace.breathe()
 
     async def _read_pages(self, search: SearchRequest) -> AsyncIterator[list[Entry]]:
         cookies: set[bytes] = set()

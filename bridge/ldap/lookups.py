@@ -68,7 +68,10 @@ class LookupConnections:
                 server=connection.peer.server,
                 remedy="Configure that server as a directory, or set `referrals: ignore` if nobody in there matters.",
             )
-        return tuple(await complete_ranges(exchange.entries, connection, self._settings.limits))
+        entries = exchange.entries
+        if connection.has_ranges:
+            entries = await complete_ranges(entries, connection, self._settings.limits)
+        return tuple(entries)
 
     async def _connection(self, server: ServerAddress) -> tuple[Connection, bool]:
         """The shared connection, and whether it is new.
@@ -76,8 +79,10 @@ class LookupConnections:
         However many ask, it is opened once, whoever of them goes away meanwhile.
         """
         opening = self._openings.get(server)
+        if opening is not None and opening.done() and _is_usable(opening):
+            return opening.result(), False
         is_fresh = opening is None or not opening.done()
-        if opening is None or (opening.done() and not _is_usable(opening)):
+        if opening is None or opening.done():
             is_fresh = True
             opening = self._openings[server] = asyncio.create_task(self._account.connect(server))
             opening.add_done_callback(_is_usable)  # fetches its exception, where everybody has gone away

@@ -8,7 +8,7 @@ response, and a listing must be proven complete. Nothing here holds a socket.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from ldap3.operation.abandon import abandon_operation
@@ -58,6 +58,11 @@ _RESPONSE_VALUE = 0x8B
 _VERSION_3 = ber.write_integer(3)
 _NEVER_DEREFERENCE = ber.write_integer(0, ber.ENUMERATED)
 _VALUES_TOO = ber.write_boolean(False)
+_PLAIN_SUCCESS = (
+    ber.write_integer(0, ber.ENUMERATED)  # the result code
+    + ber.write_octets(b"")  # the matched DN
+    + ber.write_octets(b"")  # the diagnostic message
+)
 _NO_ATTRIBUTES = "1.1"
 """RFC 4511 §4.5.1.8."""
 
@@ -91,18 +96,25 @@ def write_bind(message_id: int, dn: str, password: Secret, controls: bytes = b""
 
 def write_search(message_id: int, search: SearchRequest, controls: bytes = b"") -> bytes:
     """A search (RFC 4511 §4.5.1) that follows no alias and sets no time limit, since our own deadline rules."""
-    operation = ber.write_element(
-        _SEARCH_REQUEST,
-        ber.write_octets(_encode_dn(search.base)),
-        ber.write_integer(search.scope, ber.ENUMERATED),
-        _NEVER_DEREFERENCE,
-        ber.write_integer(search.size_limit_count),
-        ber.write_integer(0),
-        _VALUES_TOO,
-        encode_filter(search.filter),
-        _write_attributes(search.attributes or (_NO_ATTRIBUTES,)),
-    )
+    beginning = _write_beginning(search.base, search.scope, search.size_limit_count)
+    attributes = _write_attributes(search.attributes or (_NO_ATTRIBUTES,))
+    operation = ber.write_element(_SEARCH_REQUEST, beginning, encode_filter(search.filter), attributes)
     return ber.write_element(ber.SEQUENCE, ber.write_integer(message_id), operation, controls)
+
+
+@lru_cache(maxsize=64)
+def _write_beginning(base: str, scope: int, size_limit_count: int) -> bytes:
+    """What stands before the filter, which is the same for each look-up in a directory."""
+    return b"".join(
+        (
+            ber.write_octets(_encode_dn(base)),
+            ber.write_integer(scope, ber.ENUMERATED),
+            _NEVER_DEREFERENCE,
+            ber.write_integer(size_limit_count),
+            ber.write_integer(0),
+            _VALUES_TOO,
+        )
+    )
 
 
 @lru_cache(maxsize=64)
@@ -137,6 +149,8 @@ def read_response(data: bytes, kind: int, start: int, stop: int, end: int) -> Re
 
     Raises `bridge.syntax.ber.BerError`.
     """
+    if stop == end and data[start:stop] == _PLAIN_SUCCESS:  # most answers: nothing is told beside the success
+        return _success(kind)
     reader = ber.Reader(data, start, stop)
     result_code = reader.read_integer(ber.ENUMERATED)
     reader.read_octets()  # matchedDN: nothing asks for it
@@ -152,6 +166,11 @@ def read_response(data: bytes, kind: int, start: int, stop: int, end: int) -> Re
     if not reader.at_end:
         raise ber.BerError("an answer holds more than it should")
     return Response(kind, result_code, diagnostic_message, referrals, _read_controls(data, stop, end), name)
+
+
+@cache
+def _success(kind: int) -> Response:
+    return Response(kind, 0)
 
 
 def read_reference(data: bytes, start: int, stop: int) -> tuple[str, ...]:

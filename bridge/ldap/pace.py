@@ -1,4 +1,4 @@
-"""How much of a listing is done at once: much while nobody waits for a login, little while somebody does.
+"""How much of a listing is done at once: much while nobody logs in, little while somebody does.
 
 One login meets some eight turns of the event loop, and each of them may hold a read and a portion of a listing;
 docs/performance.md has what other sizes gave.
@@ -6,24 +6,34 @@ docs/performance.md has what other sizes gave.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bridge.ldap.gate import Gate
 
 
 class Pace:
     """Watches the gates through which logins go."""
 
-    __slots__ = ("_gates",)
+    __slots__ = ("_clock", "_gates", "_passed_count", "_quiet_from_s")
 
     _ALONE = (64 * 1024, 250)
     """Octets and entries: a millisecond each."""
     _SHARED = (16 * 1024, 60)
     """A quarter of that."""
+    _PAUSE_S = 0.001
+    _QUIET_AFTER_S = 1.0
+    """Whoever has logged in is likely to be followed by others, and the first turn that they meet counts most."""
 
-    def __init__(self, *gates: Gate) -> None:
+    def __init__(self, *gates: Gate, clock: Callable[[], float] = time.monotonic) -> None:
         self._gates = gates
+        self._clock = clock
+        self._passed_count = 0
+        self._quiet_from_s = clock()
 
     @property
     def read_bytes(self) -> int:
@@ -36,5 +46,26 @@ class Pace:
         return self._sizes[1]
 
     @property
+    def is_shared(self) -> bool:
+        """Whether somebody logs in, or did so a moment ago."""
+        now_s, passed_count = self._clock(), 0
+        for gate in self._gates:
+            passed_count += gate.entered_count
+            if gate.is_in_use:
+                self._quiet_from_s = now_s + self._QUIET_AFTER_S
+        if passed_count != self._passed_count:
+            self._passed_count = passed_count
+            self._quiet_from_s = now_s + self._QUIET_AFTER_S
+        return now_s < self._quiet_from_s
+
+    async def breathe(self) -> None:
+        """Leaves the processor to others for a moment, where somebody logs in.
+
+        Who never sleeps is the one whom the system interrupts, for some 5 ms, when it wakes the server for a look-up.
+        """
+        if self.is_shared:
+            await asyncio.sleep(self._PAUSE_S)
+
+    @property
     def _sizes(self) -> tuple[int, int]:
-        return self._SHARED if any(gate.is_in_use for gate in self._gates) else self._ALONE
+        return self._SHARED if self.is_shared else self._ALONE

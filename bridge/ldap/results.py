@@ -121,6 +121,8 @@ def judge_user_bind(response: Response, peer: Peer) -> BindResult:
     decided nothing.
     """
     code = response.result_code
+    if code == SUCCESS and not response.controls:
+        return BindResult(peer.server, diagnostic_message=response.diagnostic_message)
     if code == SUCCESS:
         rejection = _policy_rejection(response)
     elif code == UNWILLING_TO_PERFORM:

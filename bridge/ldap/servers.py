@@ -39,19 +39,23 @@ class Servers:
         self, directory: str, servers: Sequence[ServerAddress], clock: Callable[[], float], observe: Observer
     ) -> None:
         self._directory = directory
-        self._states = {server: _State() for server in servers}
+        self._servers = list(servers)
+        self._failed: dict[ServerAddress, _State] = {}
+        """Those whose last use failed."""
         self._clock = clock
         self._observe = observe
 
     def in_order(self) -> list[ServerAddress]:
         """The servers to be tried, one after the other: those set aside only where no other is left."""
-        now = self._clock()
-        usable = [server for server, state in self._states.items() if state.until_s <= now]
-        return usable or sorted(self._states, key=lambda server: self._states[server].until_s)
+        if not self._failed:
+            return self._servers
+        now, until_s = self._clock(), {server: state.until_s for server, state in self._failed.items()}
+        usable = [server for server in self._servers if until_s.get(server, now) <= now]
+        return usable or sorted(self._servers, key=until_s.__getitem__)
 
     def set_aside(self, server: ServerAddress, error: BridgeError) -> None:
         """The server is not asked for 5 s, then for twice as long each time, up to 5 min."""
-        state, now = self._states[server], self._clock()
+        state, now = self._failed.setdefault(server, _State()), self._clock()
         if state.until_s > now:
             return  # several requests failed together: that is one failure
         state.pause_s = min(max(2 * state.pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
@@ -60,7 +64,7 @@ class Servers:
 
     def welcome(self, server: ServerAddress) -> None:
         """The server works, so that its next failure is its first."""
-        self._states[server] = _State()
+        self._failed.pop(server, None)
 
     async def first(self, attempt: Callable[[ServerAddress], Awaitable[T]], timeout_s: float) -> T:
         """What `attempt` gives at the first server that is not unavailable.
@@ -70,13 +74,13 @@ class Servers:
         Only what may be repeated belongs into `attempt`. Raises `DirectoryUnavailable` where none is left; any other
         exception is an answer and passes.
         """
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + timeout_s
         servers = self.in_order()
+        clock = asyncio.get_running_loop().time
+        deadline_s = clock() + timeout_s
         failures: list[DirectoryUnavailable] = []
         for position, server in enumerate(servers):
             remaining_count = len(servers) - position
-            share_s = max(0.0, deadline_s - loop.time()) / remaining_count
+            share_s = max(0.0, deadline_s - clock()) / remaining_count
             try:
                 if remaining_count == 1:  # the caller's own deadline is its share
                     found = await attempt(server)
@@ -84,12 +88,7 @@ class Servers:
                     async with asyncio.timeout(share_s):
                         found = await attempt(server)
             except TimeoutError as error:
-                failure = DirectoryUnavailable(
-                    f"no answer within {share_s:.1f} s",
-                    directory=self._directory,
-                    server=server.url,
-                    remedy="Check the load of the server, and the indexes for the attributes in the filter.",
-                )
+                failure = self._slow(server, share_s)
                 failure.__cause__ = error
             except DirectoryUnavailable as error:
                 failure = error
@@ -99,6 +98,14 @@ class Servers:
             self.set_aside(server, failure)
             failures.append(failure)
         raise _all_failed(failures)
+
+    def _slow(self, server: ServerAddress, share_s: float) -> DirectoryUnavailable:
+        return DirectoryUnavailable(
+            f"no answer within {share_s:.1f} s",
+            directory=self._directory,
+            server=server.url,
+            remedy="Check the load of the server, and the indexes for the attributes in the filter.",
+        )
 
 
 def _all_failed(failures: list[DirectoryUnavailable]) -> DirectoryUnavailable:

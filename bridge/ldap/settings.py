@@ -27,13 +27,13 @@ class ServerAddress:
     start_tls: bool = False
     """Whether TLS is begun by StartTLS (RFC 4511 §4.14) before anything else is said; for `ldap` only."""
 
-    @property
-    def url(self) -> str:
-        """The address as an administrator writes it."""
-        if self.scheme == "ldapi":
-            return f"ldapi://{self.host}"
+    url: str = field(init=False, compare=False)
+    """The address as an administrator writes it."""
+
+    def __post_init__(self) -> None:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        url = f"ldapi://{self.host}" if self.scheme == "ldapi" else f"{self.scheme}://{host}:{self.port}"
+        object.__setattr__(self, "url", url)
 
     @property
     def uses_tls(self) -> bool:

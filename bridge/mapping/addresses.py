@@ -32,8 +32,11 @@ class AddressRules:
         """
         if not values:
             return (), 0
-        if len(values) == 1 and not self.domains and _PLAIN_ADDRESS.fullmatch(values[0]):  # most people's case
-            return (values[0].lower() if self.lowercase else values[0],), 0
+        if not self.domains:  # most people's case
+            if len(values) == 1 and _PLAIN_ADDRESS.fullmatch(values[0]):
+                return (values[0].lower() if self.lowercase else values[0],), 0
+            if all(map(_PLAIN_ADDRESS.fullmatch, values)):
+                return _unique([value.lower() for value in values] if self.lowercase else values), 0
         primary: list[str] = []
         others: list[str] = []
         unusable_count = 0
@@ -52,15 +55,20 @@ class AddressRules:
                     continue
             if not self.domains or self._is_wanted(text):
                 (primary if is_primary else others).append(text.lower() if self.lowercase else text)
-        if len(others) <= 1 and not primary:
-            return tuple(others), unusable_count
-        unique: dict[str, str] = {}
-        for address in (*primary, *others):
-            unique.setdefault(address.lower(), address)
-        return tuple(unique.values()), unusable_count
+        return _unique(primary + others), unusable_count
 
     def _is_wanted(self, address: str) -> bool:
         return fold_domain(address.rpartition("@")[2]) in self.domains
+
+
+def _unique(addresses: Sequence[str]) -> tuple[str, ...]:
+    """The addresses in their order; of those that differ in case alone, the first."""
+    if len(addresses) <= 1:
+        return tuple(addresses)
+    unique: dict[str, str] = {}
+    for address in addresses:
+        unique.setdefault(address.lower(), address)
+    return tuple(unique.values())
 
 
 def fold_domain(domain: str) -> str:

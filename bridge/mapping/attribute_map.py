@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.errors import EntryUnusable
 from bridge.mapping.addresses import AddressRules
+from bridge.mapping.plain import PlainMap, make_plain_map
 from bridge.model import Rejection, User
 from bridge.syntax.times import parse_time_s
 
@@ -52,10 +53,15 @@ class AccountState:
     past: TimeForm | None = None
     """A time that has passed, written in this form."""
     clock: Callable[[], float] = field(default=time.time, repr=False)
+    key: str = field(init=False, repr=False)
+    """The attribute in lower case."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", self.attribute.lower())
 
     def applies(self, entry: Entry) -> bool:
         """Whether the entry is in this state; what is no number has no bits, what is no time never passes."""
-        raw_values = entry.attributes.get(self.attribute.lower())
+        raw_values = entry.attributes.get(self.key)
         if not raw_values:
             return False
         values = [value.decode("utf-8", "replace") for value in raw_values]
@@ -87,6 +93,13 @@ class AttributeMap:
     id_form: IdForm = IdForm.TEXT
     addresses: AddressRules = field(default_factory=AddressRules)
     account_states: tuple[AccountState, ...] = ()
+    _plain: PlainMap | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        items = (self.user_name, self.full_name, self.email_addresses)
+        is_text = self.id_attribute is not None and self.id_form is IdForm.TEXT
+        id_key = self.id_attribute.lower() if self.id_attribute is not None and is_text else None
+        object.__setattr__(self, "_plain", make_plain_map(items, self.addresses, id_key, self.id_of))
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -121,17 +134,21 @@ class AttributeMap:
             raise EntryUnusable("id_missing", f"{self.id_attribute} is empty or holds control characters")
         return found
 
+    def id_value(self, user_id: str) -> bytes:
+        """The value of the id attribute that makes this id: the inverse of `id_of`, if there is such an attribute."""
+        return uuid.UUID(user_id).bytes_le if self.id_form is IdForm.GUID else user_id.encode()
+
     def account_rejection(self, entry: Entry) -> Rejection | None:
         """Why the account may not be used, or None."""
         for state in self.account_states:
-            if state.applies(entry):
+            if state.key in entry.attributes and state.applies(entry):
                 return state.rejection
         return None
 
     def exclusion(self, entry: Entry) -> Rejection | None:
         """Why the account is left out of the list, or None."""
         for state in self.account_states:
-            if state.rejection in _LASTING and state.applies(entry):
+            if state.key in entry.attributes and state.rejection in _LASTING and state.applies(entry):
                 return state.rejection
         return None
 
@@ -140,6 +157,9 @@ class AttributeMap:
 
         Raises `EntryUnusable` where it makes none; its `reason` is one of a few words.
         """
+        user = self._plain.user_of(entry) if self._plain is not None else None
+        if user is not None:
+            return tuple.__new__(Mapped, (user, ()))
         remarks: list[str] = []
         dn, attributes = entry
         user_name = _first(self.user_name, attributes, remarks)

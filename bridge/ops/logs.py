@@ -5,17 +5,24 @@ The logger is made here and passed on; what libraries log goes the same way.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
 import structlog
 
 from bridge.events import (
+    ApprovalExpired,
+    NamesContested,
     OperationEnded,
     Refreshed,
     RefreshFailed,
+    RemovalsApproved,
+    RemovalsReset,
     RequestAnswered,
     ServerSetAside,
     UserAuthenticated,
@@ -23,38 +30,39 @@ from bridge.events import (
 from bridge.model import Accepted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Mapping, MutableMapping
 
     from structlog.typing import FilteringBoundLogger, Processor
 
     from bridge.events import Event, Observer
+    from bridge.model import Report
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _JOURNAL_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """sd-daemon(3); the journal takes the number from the beginning of the line."""
 
 
+_NAMED_MAX_COUNT = 10
+"""So many user names stand in one line."""
+
+
 def make_logger(level: str, form: str, stream: TextIO, environment: Mapping[str, str]) -> FilteringBoundLogger:
     """A logger that writes to `stream`: JSON, or readable text where `form` says so or a terminal listens."""
     as_text = form == "text" or (form == "auto" and stream.isatty())
-    processors: list[Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info,
-    ]
+    processors: list[Processor] = [_add_level_and_time]
     if as_text:
-        processors += [_flatten, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        console = structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        processors += [structlog.processors.format_exc_info, _flatten, console]
     else:
-        processors.append(structlog.processors.JSONRenderer(_to_json))
+        processors.append(_write_json)
     if "JOURNAL_STREAM" in environment and not as_text:
         processors.append(_write_priority)
-    logger: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.WriteLogger(stream),
+    wrapped = structlog.wrap_logger(
+        _LineWriter(stream),
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        cache_logger_on_first_use=True,
     )
+    logger: FilteringBoundLogger = wrapped.bind()  # the logger itself, not a proxy that makes one for each line
     return logger
 
 
@@ -70,33 +78,46 @@ def log_observer(logger: FilteringBoundLogger, *, usernames: bool) -> Observer:
     is_verbose = logger.is_enabled_for(logging.DEBUG)
 
     def observe(event: Event) -> None:
+        if isinstance(event, OperationEnded):  # two of the four events of a login
+            if is_verbose:
+                logger.debug("operation.ended", **{name: getattr(event, name) for name in _OPERATION_FIELDS})
+            return
         match event:
             case RequestAnswered():
                 _log_request(logger, event, usernames=usernames)
             case UserAuthenticated():
                 _log_login(logger, event, usernames=usernames)
-            case Refreshed(report):
-                skipped = {skipped.reason: skipped.count for skipped in report.skipped}
-                fields = {name: getattr(report, name) for name in _REPORT_FIELDS}
-                level = logger.warning if report.collisions else logger.info
-                level("refresh.finished", **fields, skipped=skipped, collision_count=len(report.collisions))
-            case RefreshFailed(directory, error, duration_s, stale_age_s):
-                logger.warning(
-                    "refresh.failed",
-                    directory=directory,
-                    code=error.code,
-                    error=error.message,
-                    duration_s=round(duration_s, 3),
-                    answered_stale=stale_age_s is not None,
-                )
-            case ServerSetAside(directory, server, error, pause_s):
-                logger.warning(
-                    "server.set_aside", directory=directory, server=server, error=error.message, pause_s=pause_s
-                )
-            case OperationEnded() if is_verbose:
-                logger.debug("operation.ended", **{name: getattr(event, name) for name in _OPERATION_FIELDS})
+            case _:
+                _log_directory(logger, event, usernames=usernames)
 
     return observe
+
+
+def _log_directory(logger: FilteringBoundLogger, event: Event, *, usernames: bool) -> None:
+    """What happens now and then: listings, removals, servers."""
+    match event:
+        case Refreshed(report):
+            _log_report(logger, report, usernames=usernames)
+        case RemovalsApproved():
+            logger.warning("removals.approved", **event._asdict())
+        case ApprovalExpired():
+            logger.warning("removals.approval_expired", **event._asdict(), remedy="Look at what is withheld now.")
+        case RemovalsReset(directory):
+            logger.warning("removals.reset", directory=directory)
+        case NamesContested(endpoint, holders):
+            names = dict(holders) if usernames else {}
+            logger.warning("names.contested", endpoint=endpoint, name_count=len(holders), holders=names)
+        case RefreshFailed(directory, error, duration_s, stale_age_s):
+            logger.warning(
+                "refresh.failed",
+                directory=directory,
+                code=error.code,
+                error=error.message,
+                duration_s=round(duration_s, 3),
+                answered_stale=stale_age_s is not None,
+            )
+        case ServerSetAside(directory, server, error, pause_s):
+            logger.warning("server.set_aside", directory=directory, server=server, error=error.message, pause_s=pause_s)
 
 
 _REPORT_FIELDS = (
@@ -107,8 +128,36 @@ _REPORT_FIELDS = (
     "user_count",
     "ignored_reference_count",
     "duration_s",
+    "added_count",
+    "changed_count",
+    "removed_count",
+    "renamed_count",
+    "withheld_count",
+    "in_grace_count",
+    "approved_digest",
+    "shared_address_count",
+    "is_first",
 )
 _OPERATION_FIELDS = ("directory", "server", "operation", "outcome", "duration_s")
+
+
+def _log_report(logger: FilteringBoundLogger, report: Report, *, usernames: bool) -> None:
+    fields: dict[str, Any] = {name: getattr(report, name) for name in _REPORT_FIELDS}
+    fields["skipped"] = {skipped.reason: skipped.count for skipped in report.skipped}
+    fields["collision_count"] = len(report.collisions)
+    if usernames:
+        fields |= {"collisions": report.collisions[:_NAMED_MAX_COUNT], "inconsistent": report.inconsistent}
+        fields["shared_addresses"] = report.shared_addresses
+    if report.withheld_count:
+        remedy = "Look at them with `mailstore-bridge removals show`."
+        logger.error("refresh.finished", **fields, remedy=remedy)
+    elif report.is_first:
+        remedy = "Nothing is kept of an earlier listing, so nobody could be missing from this one; look at `list` once."
+        logger.warning("refresh.finished", **fields, remedy=remedy)
+    elif report.collisions or report.inconsistent:
+        logger.warning("refresh.finished", **fields)
+    else:
+        logger.info("refresh.finished", **fields)
 
 
 def _log_request(logger: FilteringBoundLogger, event: RequestAnswered, *, usernames: bool) -> None:
@@ -163,6 +212,47 @@ class _Handler(logging.Handler):
         )
 
 
+class _LineWriter:
+    """Writes lines: those of one turn of the event loop with one call of the system, when the turn is over."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._gathered: list[str] = []
+
+    def msg(self, line: str) -> None:
+        """The line is written; at once where no event loop runs."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._write(f"{line}\n")
+            return
+        if not self._gathered:
+            loop.call_soon(self._write_gathered)
+        self._gathered.append(f"{line}\n")
+
+    log = debug = info = warning = error = critical = msg
+
+    def _write_gathered(self) -> None:
+        lines, self._gathered = self._gathered, []
+        self._write("".join(lines))
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+def _add_level_and_time(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event["level"] = method
+    now_s = time.time()
+    event["timestamp"] = f"{_format_second(int(now_s))}.{int(now_s % 1 * 1_000_000):06d}Z"
+    return event
+
+
+@lru_cache(maxsize=1)
+def _format_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
 def _flatten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Text that came from outside can't begin a line of its own, nor steer the terminal."""
     for name, value in event.items():
@@ -171,12 +261,14 @@ def _flatten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mut
     return event
 
 
-def _to_json(event: Any, default: Callable[[Any], Any], **_: Any) -> str:
+def _write_json(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
     """The event as one line; text that is no Unicode, such as a DN of other bytes, is escaped."""
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(logger, method, event)
     try:
-        return orjson.dumps(event, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
+        return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
-        return json.dumps(event, default=default)
+        return json.dumps(event, default=repr)
 
 
 def _write_priority(_logger: Any, method: str, line: Any) -> str:

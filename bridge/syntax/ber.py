@@ -48,6 +48,9 @@ def write_integer(value: int, tag: int = INTEGER) -> bytes:
 
 def write_octets(value: bytes, tag: int = OCTET_STRING) -> bytes:
     """An OCTET STRING."""
+    length = len(value)
+    if length < _SHORT_FORM_LIMIT:
+        return bytes((tag, length)) + value
     return write_element(tag, value)
 
 

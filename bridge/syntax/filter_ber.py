@@ -39,6 +39,8 @@ _ASSERTIONS: dict[int, Callable[[str, bytes], Filter]] = {
 
 def encode_filter(tree: Filter) -> bytes:
     """The BER of a filter."""
+    if isinstance(tree, Equal):  # what a login looks for
+        return _assertion(_EQUAL, tree.attribute, tree.value)
     match tree:
         case And(parts):
             return ber.write_element(_AND, *map(encode_filter, parts))
@@ -46,8 +48,6 @@ def encode_filter(tree: Filter) -> bytes:
             return ber.write_element(_OR, *map(encode_filter, parts))
         case Not(part):
             return ber.write_element(_NOT, encode_filter(part))
-        case Equal(attribute, value):
-            return _assertion(_EQUAL, attribute, value)
         case Present(attribute):
             return ber.write_octets(attribute.encode(), _PRESENT)
         case Substrings():

@@ -197,6 +197,8 @@ def _fill(tree: Filter, value: bytes) -> Filter:
             return Or(tuple(_fill(part, value) for part in parts))
         case Not(part):
             return Not(_fill(part, value))
+        case Equal(attribute, assertion):
+            return Equal(attribute, assertion.replace(_PLACEHOLDER, value))
         case Present():
             return tree
         case Substrings(attribute, initial, middle, final):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import orjson
@@ -10,6 +9,7 @@ from aiohttp import web
 
 from bridge import __version__
 from bridge.model import Status
+from bridge.web.documents import render_health
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,27 +45,3 @@ class AdminHandler:
                 body, content_type = self._render_metrics()
                 return web.Response(body=body, headers={"Content-Type": content_type})
         return web.Response(status=404, text=f"There are {_PATHS}.\n")
-
-
-def render_health(health: Health) -> dict[str, object]:
-    """The health in the shape that machines read."""
-    return {
-        "status": health.status.value,
-        "endpoints": [
-            {
-                "path": endpoint.path,
-                "status": endpoint.status.value,
-                "problems": [
-                    {
-                        "code": problem.code,
-                        "directory": problem.directory,
-                        "message": problem.message,
-                        "remedy": problem.remedy,
-                        "since": datetime.fromtimestamp(problem.since_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                    }
-                    for problem in endpoint.problems
-                ],
-            }
-            for endpoint in health.endpoints
-        ],
-    }

@@ -6,11 +6,12 @@ import asyncio
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
 from bridge import __version__
+from bridge.deadlines import Deadlines
 from bridge.errors import BridgeError, CallerElsewhere, CallerRejected, Malformed, NoEndpoint, TooBusy, TooLarge
 from bridge.events import RequestAnswered
 from bridge.protocol import (
@@ -22,9 +23,10 @@ from bridge.protocol import (
     render_error,
     render_verdict,
 )
+from bridge.web.answers import is_plain, write_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
 
     from bridge.events import Observer
     from bridge.model import Secret, Verdict
@@ -32,17 +34,15 @@ if TYPE_CHECKING:
     from bridge.web.callers import Callers
     from bridge.web.limits import WebLimits
 
-T = TypeVar("T")
-
 _WHAT_THIS_IS = (
     "This is an Application Integration endpoint for MailStore: it answers POST requests of MailStore, "
     "and there is nothing to see in a browser.\n"
 )
+_AGAIN = "Ask again in a moment."
 _PLAIN_TEXT = "text/plain; charset=utf-8"
 _PIECE_BYTES = 256 * 1024
 _BUFFERED_BYTES = 32 * 1024
 """Half of what asyncio's transports take before they ask for patience."""
-_SERVER = f"mailstore-ldap-bridge/{__version__}"
 
 
 class Service(Protocol):
@@ -84,7 +84,13 @@ class MailStoreHandler:
         self._service = service
         self._callers = callers
         self._limits = limits
-        self._content_type = f"{content_type}; charset=utf-8"
+        self._headers = {
+            "Server": f"mailstore-ldap-bridge/{__version__}",
+            "Cache-Control": "no-store",
+            "Content-Type": f"{content_type}; charset=utf-8",
+        }
+        self._header_lines = "".join(f"{name}: {value}\r\n" for name, value in self._headers.items())
+        self._auth_time = Deadlines(limits.auth_timeout_s)
         self._make_id = make_id
         self._observe = observe
         self._report_bug = report_bug
@@ -148,16 +154,23 @@ class MailStoreHandler:
 
     async def _list(self, request: web.BaseRequest, path: str) -> Reply:
         compressed = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
-        asked = self._service.list_users(path, compressed=compressed)
-        listing = await _within(asked, self._limits.list_timeout_s, "the listing is still being read")
+        try:
+            # What was begun for others goes on where one of them has waited too long.
+            async with asyncio.timeout(self._limits.list_timeout_s):
+                listing = await self._service.list_users(path, compressed=compressed)
+        except TimeoutError as error:
+            raise TooBusy("the listing is still being read", remedy=_AGAIN) from error
         headers: tuple[tuple[str, str], ...] = (("Vary", "Accept-Encoding"),)
         if listing.encoding is not None:
             headers += (("Content-Encoding", listing.encoding),)
         return Reply(200, listing.body, headers)
 
     async def _authenticate(self, path: str, user_name: str, password: Secret) -> Reply:
-        asked = self._service.authenticate(path, user_name, password)
-        verdict = await _within(asked, self._limits.auth_timeout_s, "the directory took too long to check a password")
+        try:
+            with self._auth_time.begin():
+                verdict = await self._service.authenticate(path, user_name, password)
+        except TimeoutError as error:
+            raise TooBusy("the directory took too long to check a password", remedy=_AGAIN) from error
         return Reply(200, render_verdict(verdict))
 
     async def _read_body(self, request: web.BaseRequest) -> bytes:
@@ -187,17 +200,18 @@ class MailStoreHandler:
 
     async def _send(self, request: web.BaseRequest, reply: Reply, trace: _Trace) -> web.StreamResponse:
         """The response, taken by the client within its time, or the connection is cut."""
+        is_taken_at_once = _is_taken_at_once(request, reply.body)
+        if is_taken_at_once and is_plain(request, reply):
+            return write_plain(request, reply, self._header_lines, trace.request_id)
         response = _make_response(reply)
-        response.headers["Server"] = _SERVER
-        response.headers["Cache-Control"] = "no-store"
+        response.headers.update(self._headers)
         response.headers["X-Request-Id"] = trace.request_id
-        response.headers["Content-Type"] = self._content_type
         for name, value in reply.headers:
             response.headers[name] = value
         if isinstance(trace.error, Malformed | TooLarge | CallerElsewhere):
             response.force_close()  # what is left of the body is not waited for
         try:
-            if _is_taken_at_once(request, reply.body):
+            if is_taken_at_once:
                 await _write(request, response, reply.body)
             else:
                 async with asyncio.timeout(self._limits.write_timeout_s):
@@ -231,15 +245,6 @@ async def _write(request: web.BaseRequest, response: web.StreamResponse, body: b
         for start in range(0, len(view), _PIECE_BYTES):
             await response.write(view[start : start + _PIECE_BYTES])
     await response.write_eof()
-
-
-async def _within(asked: Coroutine[Any, Any, T], timeout_s: float, otherwise: str) -> T:
-    """What was asked for; too late is an error for MailStore, while what was begun for others goes on."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await asked
-    except TimeoutError as error:
-        raise TooBusy(otherwise, remedy="Ask again in a moment.") from error
 
 
 def _accepts_gzip(header: str) -> bool:

@@ -245,6 +245,8 @@ async def test_templates_find_users_through_the_listing(start_slapd: StartSlapd,
         assert await client.auth("Anna.s", "Pass-anna")
         assert not await client.auth("anna.s", "Pass-bert")
         assert not await client.auth("anna", "Pass-anna")
+        slapd.delete(f"uid=anna,{PEOPLE}")
+        assert not await client.auth("anna.s", "Pass-anna")
 
 
 async def test_no_secret_stands_in_the_log(start_slapd: StartSlapd, tmp_path: Path) -> None:

@@ -256,3 +256,45 @@ def test_map_entry_makes_a_user_or_tells_why_for_any_entry(attributes: dict[str,
         user = MAP.map_entry(Entry("cn=x", attributes)).user
         assert user.user_name == user.user_name.strip(" ")
         assert user.id
+
+
+_ODD_VALUES = """\
+anna
+anna.m
+ anna
+a<b
+a\x1fb
+
+\xff
+Müller
+a@example.com
+A@example.com
+SMTP:b@example.com
+x500:c
+no address"""
+odd_values = st.lists(st.sampled_from([line.encode("latin-1") for line in _ODD_VALUES.split("\n")]), max_size=3)
+
+
+@given(
+    st.sampled_from(["uid=a", "uid=\u00fc", "uid=\udcff"]),
+    st.dictionaries(st.sampled_from(["uid", "displayname", "cn", "mail", "entryuuid"]), odd_values),
+    st.builds(AddressRules, st.sampled_from([frozenset(), frozenset({"example.com"})]), st.booleans(), st.booleans()),
+    st.sampled_from([("entryUUID", IdForm.TEXT), ("entryUUID", IdForm.GUID), (None, IdForm.TEXT)]),
+)
+def test_short_way_makes_the_user_that_the_long_one_makes(
+    dn: str, attributes: dict[str, list[bytes]], rules: AddressRules, id_rule: tuple[str | None, IdForm]
+) -> None:
+    """Plain entries are mapped in fewer steps, and none of them is mapped otherwise."""
+    items = {name: (parse_item(name),) for name in ("uid", "mail")}
+    full_name = (parse_item("displayName"), parse_item("cn"))
+    short = AttributeMap(id_rule[0], items["uid"], full_name, items["mail"], id_rule[1], rules)
+    long = AttributeMap(id_rule[0], items["uid"], full_name, items["mail"], id_rule[1], rules)
+    object.__setattr__(long, "_plain", None)
+
+    def outcome(attribute_map: AttributeMap) -> object:
+        try:
+            return attribute_map.map_entry(Entry(dn, attributes))
+        except EntryUnusable as error:
+            return (error.reason, error.detail)
+
+    assert outcome(short) == outcome(long)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from bridge.errors import DirectoryUnavailable
 from bridge.events import (
@@ -28,6 +28,7 @@ from bridge.model import Accepted, Rejected, Rejection, Report, Skipped
 from bridge.ops.logs import log_observer, make_logger, route_library_logs
 from bridge.ops.metrics import metrics_observer, render_metrics
 from bridge.ops.systemd import Notifier
+from bridge.ops.tallies import Counts, Durations
 from bridge.ops.tls import ServerCertificate
 
 ERROR = DirectoryUnavailable("no route", directory="d", server="ldap://s")
@@ -124,6 +125,22 @@ def test_metrics_count_events_and_name_no_user() -> None:
     assert 'mailstore_bridge_refreshes_total{directory="d",outcome="directory_unavailable"} 1.0' in text
     assert 'mailstore_bridge_snapshot_skipped{directory="d",reason="no_user_name"} 1.0' in text
     assert "anna" not in text
+
+
+def test_tallies_come_out_as_those_of_prometheus_client() -> None:
+    """The series are the same, but for the time at which each of its own was made."""
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    durations = Durations("example_seconds", "Example", ("kind",), ours)
+    histogram = Histogram("example_seconds", "Example", ["kind"], registry=theirs)
+    counts = Counts("examples", "Example", ("kind", "other"), ours)
+    counter = Counter("examples", "Example", ["kind", "other"], registry=theirs)
+    for duration_s in (0.001, 0.005, 0.0051, 3.0, 11.0):
+        durations.observe(duration_s, "a")
+        histogram.labels("a").observe(duration_s)
+        counts.count("a", "b")
+        counter.labels("a", "b").inc()
+    lines = generate_latest(theirs).decode().splitlines()
+    assert generate_latest(ours).decode().splitlines() == [line for line in lines if "_created" not in line]
 
 
 @pytest.mark.parametrize("abstract", [False, True])

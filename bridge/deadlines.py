@@ -1,0 +1,81 @@
+"""Deadlines for what comes in great numbers: one timer for all, however many wait.
+
+`asyncio.timeout` makes a timer for each use, and a login would need four of them; here a deadline costs an entry in a
+dictionary. Knows nothing of what is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class Deadlines:
+    """Ends whatever takes longer than `timeout_s` from the moment at which it begins."""
+
+    __slots__ = ("_running", "_timer", "timeout_s")
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._running: dict[Deadline, None] = {}
+        """In the order in which they began, which is the order in which they are due."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> Deadline:
+        """A context manager, entered once: `TimeoutError` is raised where its inside has not ended in time."""
+        return Deadline(self)
+
+    def _watch(self, deadline: Deadline) -> None:
+        self._running[deadline] = None
+        if self._timer is None:
+            self._timer = deadline.loop.call_at(deadline.due_s, self._end_overdue, deadline.loop)
+
+    def _forget(self, deadline: Deadline) -> None:
+        self._running.pop(deadline, None)
+
+    def _end_overdue(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ends what is due, and comes again when the next one will be."""
+        self._timer = None
+        now_s = loop.time()
+        while self._running:
+            oldest = next(iter(self._running))
+            if oldest.due_s > now_s:
+                self._timer = loop.call_at(oldest.due_s, self._end_overdue, loop)
+                return
+            del self._running[oldest]
+            oldest.pass_by()
+
+
+class Deadline:
+    """One use of `Deadlines`."""
+
+    __slots__ = ("_cancelling_count", "_has_passed", "_owner", "_task", "due_s", "loop")
+
+    def __init__(self, owner: Deadlines) -> None:
+        self._owner = owner
+        self._has_passed = False
+
+    def pass_by(self) -> None:
+        """The time is over, and the task that waits is woken."""
+        self._has_passed = True
+        self._task.cancel()
+
+    def __enter__(self) -> None:
+        self.loop = loop = asyncio.get_running_loop()
+        self.due_s = loop.time() + self._owner.timeout_s
+        task = asyncio.current_task(loop)
+        assert task is not None  # noqa: S101 - only tasks wait
+        self._task = task
+        self._cancelling_count = task.cancelling()
+        self._owner._watch(self)  # noqa: SLF001 - the two are one thing
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._owner._forget(self)  # noqa: SLF001
+        if self._has_passed and self._task.uncancel() <= self._cancelling_count and kind is asyncio.CancelledError:
+            # As in asyncio.timeout: whoever else has cancelled the task is not robbed of it.
+            raise TimeoutError from error

@@ -1,0 +1,143 @@
+"""What the command line asks of the running service: JSON over HTTP on a Unix socket that only its own user may open.
+
+Knows nothing of the terminal. Errors come as `{"error": code, "message": …}` with the HTTP status of `bridge.protocol`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+from aiohttp import web
+
+from bridge import __version__
+from bridge.errors import BridgeError, Malformed, NoEndpoint
+from bridge.protocol import render_error
+from bridge.web.documents import render_health, render_removals, render_report
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from bridge.model import Health, Report
+    from bridge.snapshots import DirectorySnapshots
+
+    Action = Callable[[dict[str, Any]], Awaitable[dict[str, object]]]
+
+_BODY_MAX_BYTES = 64 * 1024
+
+
+class Operations(Protocol):
+    """What the handler needs of the bridge."""
+
+    @property
+    def directories(self) -> Mapping[str, DirectorySnapshots]:
+        """The directories by name."""
+
+    def health(self) -> Health:
+        """How each endpoint fares."""
+
+    async def refresh(self, directory: str) -> Report:
+        """The report of a listing made now."""
+
+    async def reports(self, directory: str) -> tuple[Report, ...]:
+        """The last reports, the newest first."""
+
+    async def approve(self, digest: str) -> tuple[str, int]:
+        """The directory, and how many removals are approved."""
+
+    async def reset(self, directory: str) -> None:
+        """Nothing is known any more of a directory."""
+
+
+class ControlHandler:
+    """Answers the requests on the control socket."""
+
+    def __init__(self, bridge: Operations, report_bug: Callable[[str, BaseException], None]) -> None:
+        self._bridge = bridge
+        self._report_bug = report_bug
+        self._actions: dict[tuple[str, str], Action] = {
+            ("GET", "/status"): self._status,
+            ("POST", "/refresh"): self._refresh,
+            ("GET", "/removals"): self._removals,
+            ("POST", "/removals/approve"): self._approve,
+            ("POST", "/removals/reset"): self._reset,
+        }
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The answer."""
+        try:
+            action = self._find_action(request.method, request.path)
+            found = await action(await _read_body(request))
+        except BridgeError as error:
+            reply = render_error(error, "")
+            return web.Response(status=reply.status, body=reply.body, content_type="application/json")
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with us, the command line gets an answer
+            self._report_bug("control", error)
+            reply = render_error(BridgeError(), "")
+            return web.Response(status=reply.status, body=reply.body, content_type="application/json")
+        return web.Response(body=orjson.dumps(found), content_type="application/json")
+
+    def _find_action(self, method: str, path: str) -> Action:
+        action = self._actions.get((method, path))
+        if action is None:
+            raise NoEndpoint(f"there is no {method} {path}")
+        return action
+
+    async def _status(self, _body: dict[str, Any]) -> dict[str, object]:
+        directories = []
+        for name, snapshots in self._bridge.directories.items():
+            last_good, age_s = snapshots.last_good, snapshots.age_s
+            directories.append(
+                {
+                    "directory": name,
+                    "user_count": len(last_good.roster) if last_good is not None else None,
+                    "age_s": round(age_s, 1) if age_s is not None else None,
+                    "withheld_count": len(last_good.guard.withheld) if last_good is not None else 0,
+                    "reports": [render_report(report) for report in await self._bridge.reports(name)],
+                }
+            )
+        return {**render_health(self._bridge.health()), "version": __version__, "directories": directories}
+
+    async def _refresh(self, body: dict[str, Any]) -> dict[str, object]:
+        names = [self._known(body["directory"])] if "directory" in body else list(self._bridge.directories)
+        return {"reports": [render_report(await self._bridge.refresh(name)) for name in names]}
+
+    async def _removals(self, _body: dict[str, Any]) -> dict[str, object]:
+        loaded = [await snapshots.load() for snapshots in self._bridge.directories.values()]
+        return render_removals(snapshot for snapshot in loaded if snapshot is not None)
+
+    async def _approve(self, body: dict[str, Any]) -> dict[str, object]:
+        digest = body.get("digest")
+        if not isinstance(digest, str):
+            raise Malformed("digest is missing")
+        directory, count = await self._bridge.approve(digest)
+        found: dict[str, object] = {"directory": directory, "digest": digest, "count": count, "report": None}
+        try:
+            found["report"] = render_report(await self._bridge.refresh(directory))
+        except BridgeError as error:  # the approval stays, and the next refresh that succeeds carries it out
+            found["message"] = error.message
+        return found
+
+    async def _reset(self, body: dict[str, Any]) -> dict[str, object]:
+        directory = body.get("directory")
+        if not isinstance(directory, str):
+            raise Malformed("directory is missing")
+        await self._bridge.reset(directory)
+        return {"directory": directory}
+
+    def _known(self, directory: object) -> str:
+        if not isinstance(directory, str) or directory not in self._bridge.directories:
+            raise Malformed(f"there is no directory {directory}; there are {', '.join(self._bridge.directories)}")
+        return directory
+
+
+async def _read_body(request: web.BaseRequest) -> dict[str, Any]:
+    """The JSON object in the body; an empty body is an empty object. Raises `Malformed`."""
+    data = await request.content.read(_BODY_MAX_BYTES)
+    try:
+        found = orjson.loads(data) if data else {}
+    except orjson.JSONDecodeError as error:
+        raise Malformed("the body is no JSON") from error
+    if not isinstance(found, dict):
+        raise Malformed("the body is no JSON object")
+    return found

@@ -1,0 +1,45 @@
+"""The command line's end of the control socket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from bridge.errors import ServiceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TIMEOUT_S = 180.0
+"""A refresh of a large directory takes as long as its time-out, twice at the most."""
+
+
+async def ask_service(
+    socket: Path, method: str, path: str, body: dict[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """What the running service answers, or None where no service listens at the socket.
+
+    Raises `ServiceError` with what the service says, or that it said nothing.
+    """
+    connector = aiohttp.UnixConnector(str(socket))
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+            session.request(method, f"http://service{path}", json=body or {}) as response,
+        ):
+            found: dict[str, Any] = await response.json()
+    except aiohttp.ClientConnectorError as error:
+        if isinstance(error.os_error, FileNotFoundError | ConnectionRefusedError):
+            return None
+        raise ServiceError(
+            "control_refused", f"{socket}: {error.os_error.strerror or error}", temporary=False
+        ) from error
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        detail = f"the service gave no answer: {error or type(error).__name__}"
+        raise ServiceError("no_answer", detail, temporary=True) from error
+    if response.status != 200:  # noqa: PLR2004
+        temporary = response.status in (502, 503)
+        raise ServiceError(found.get("error", "internal"), found.get("message", "an error inside"), temporary=temporary)
+    return found

@@ -1,0 +1,128 @@
+"""A directory of entries in memory that fails when it is told to, for tests of what stands before the port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from bridge.demo.matching import matches
+from bridge.directory import BindResult, Entry, EntryStream, RootDSE, Scope, SearchRequest
+from bridge.errors import BridgeError, DirectoryUnavailable, SearchInvalid
+from bridge.events import Event
+from bridge.guard import RemovalPolicy
+from bridge.mapping import AttributeMap, parse_item
+from bridge.model import Secret
+from bridge.snapshots import DirectorySnapshots
+from bridge.source import DirectorySource
+from bridge.storage import MemorySnapshotStore, SnapshotStore
+from bridge.syntax.dn import is_at_or_below
+from bridge.syntax.filters import parse_filter
+
+
+def person(uid: str, user_id: str | None = None, *, mail: tuple[str, ...] = (), base: str = "dc=e") -> Entry:
+    attributes = {"uid": [uid.encode()], "entryuuid": [(user_id or f"id-{uid}").encode()]}
+    if mail:
+        attributes["mail"] = [address.encode() for address in mail]
+    return Entry(f"uid={uid},{base}", attributes)
+
+
+class MemoryDirectory:
+    """A directory of given entries, which fails when it is told to, and counts what it is asked."""
+
+    def __init__(self, *entries: Entry, name: str = "memory") -> None:
+        self.name = name
+        self.entries: Sequence[Entry] = entries
+        self.failures: list[BridgeError] = []
+        self.look_up_failures: list[BridgeError] = []
+        self.hidden: Sequence[Entry] = ()
+        """Entries that are there, and that no listing shows."""
+        self.listing_count = 0
+        self.look_up_count = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.default_context: str | None = "dc=e"
+
+    @asynccontextmanager
+    async def list_entries(self, searches: Sequence[SearchRequest]) -> AsyncIterator[EntryStream]:
+        self.listing_count += 1
+        await self.gate.wait()
+        yield _Stream(self, searches[0])
+
+    async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
+        """Those that match, hidden from listings or not."""
+        self.look_up_count += 1
+        if self.look_up_failures:
+            raise self.look_up_failures.pop(0)
+        everybody = (*self.entries, *self.hidden)
+        if search.scope is Scope.BASE:
+            everybody = tuple(entry for entry in everybody if entry.dn == search.base)
+            if not everybody:
+                raise SearchInvalid("nothing is there", directory=self.name, result_code=32)
+        return tuple(
+            entry
+            for entry in everybody
+            if is_at_or_below(entry.dn, search.base) and matches(search.filter, entry.attributes)
+        )
+
+    async def bind(self, dn: str, password: Secret) -> BindResult:
+        raise NotImplementedError
+
+    async def probe(self) -> RootDSE:
+        return RootDSE("memory:", ("dc=e", "dc=f"), self.default_context)
+
+    async def aclose(self) -> None:
+        return
+
+
+class _Stream:
+    server = "memory:"
+    page_count = 1
+    ignored_reference_count = 0
+
+    def __init__(self, directory: MemoryDirectory, search: SearchRequest) -> None:
+        self._directory = directory
+        self._filter = search.filter
+        self.entry_count = len(directory.entries)
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Entry]]:
+        listed = [entry for entry in self._directory.entries if matches(self._filter, entry.attributes)]
+        yield listed[:1]
+        if self._directory.failures:
+            raise self._directory.failures.pop(0)
+        yield listed[1:]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def make(
+    directory: MemoryDirectory,
+    *,
+    id_attribute: str | None = "entryUUID",
+    users_filter: str = "(&)",
+    store: SnapshotStore | None = None,
+    clock: Clock | None = None,
+    **options: object,
+) -> tuple[DirectorySnapshots, Clock, list[Event]]:
+    """The snapshots of a directory; options that the policy of removals has go there."""
+    policy = {name: options.pop(name) for name in RemovalPolicy.__dataclass_fields__ if name in options}
+    found: dict[str, object] = {"bases": ("dc=e",), "ttl_s": 100.0, "stale_if_error_s": 1000.0, **options}
+    source = DirectorySource(
+        directory,
+        parse_filter(users_filter),
+        AttributeMap(id_attribute, (parse_item("uid"),), email_addresses=(parse_item("mail"),)),
+        removals=RemovalPolicy(**policy),  # type: ignore[arg-type]
+        **found,  # type: ignore[arg-type]
+    )
+    clock, events = clock or Clock(), list[Event]()
+    return DirectorySnapshots(source, store or MemorySnapshotStore(), clock, events.append), clock, events
+
+
+def broken(name: str = "memory") -> DirectoryUnavailable:
+    return DirectoryUnavailable("it broke", directory=name)
