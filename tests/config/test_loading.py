@@ -246,7 +246,7 @@ def test_json_schema_describes_every_key() -> None:
 
 
 def test_auth_defaults_stay_below_common_lock_out_thresholds() -> None:
-    """Four wrong ones where directories count to five, over the half an hour that Active Directory suggests."""
+    """Four wrong ones where directories count to five, over the half an hour that is a common window."""
     auth = load_text(VALID).configuration.auth
     assert auth.max_failures < 5
     assert auth.window_s >= 1800.0
