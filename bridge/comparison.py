@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from bridge.roster import Roster
 
 _STRETCH_COUNT = 256
+_LOOK_UPS_WORTH_A_ROSTER = 20
+"""A name is found in a roster of this many times as many users about as fast as all are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,20 @@ def compare(earlier: Roster, later: Roster) -> Comparison:
     added = tuple(other for user_id, other in right.items() if user_id not in left)
     changed = tuple((position, right[user_id]) for user_id, position in left.items() if user_id in right)
     return Comparison(missing, added, changed)
+
+
+def find_claims(earlier: Roster, later: Roster, others: Mapping[str, Roster]) -> dict[str, list[str]]:
+    """Folded user names that are new in the later roster, with the names of the others that have them, in order."""
+    new = [later.name_of(at) for position, at in differences(earlier, later) if position is None and at is not None]
+    claims: dict[str, list[str]] = {}
+    for holder, roster in others.items():
+        if len(new) * _LOOK_UPS_WORTH_A_ROSTER < len(roster):
+            found = [name for name in new if roster.position_of(name) is not None]
+        else:
+            found = list({name for name, _ in roster.rows()}.intersection(new))
+        for name in found:
+            claims.setdefault(name, []).append(holder)
+    return claims
 
 
 def differences(earlier: Roster, later: Roster) -> Iterator[tuple[int | None, int | None]]:

@@ -27,6 +27,8 @@ _IDS_IN_ONE_FILTER_COUNT = 50
 _STAYS = Finding(None)
 _DELETED = Finding(RemovalReason.DELETED, "not found by its id; deleted, or hidden from the service account")
 
+_OF_ANOTHER_KIND = Finding(RemovalReason.UNCONFIRMED, "its id is none of attributes.id, which was another one before")
+
 
 async def confirm(source: DirectorySource, users: Sequence[User], contested: Container[str]) -> dict[str, Finding]:
     """What the directory says of each user, by id.
@@ -36,14 +38,24 @@ async def confirm(source: DirectorySource, users: Sequence[User], contested: Con
     """
     if source.attribute_map.id_attribute is None:
         return {user.id: await _confirm_by_dn(source, user, contested) for user in users}
-    found: dict[str, Finding] = {}
-    for start in range(0, len(users), _IDS_IN_ONE_FILTER_COUNT):
-        ids = [user.id for user in users[start : start + _IDS_IN_ONE_FILTER_COUNT]]
+    wanted = [user.id for user in users if _can_be_asked_for(source, user.id)]
+    found = {user.id: _OF_ANOTHER_KIND for user in users}
+    for start in range(0, len(wanted), _IDS_IN_ONE_FILTER_COUNT):
+        ids = wanted[start : start + _IDS_IN_ONE_FILTER_COUNT]
         try:
             found |= await _confirm_by_ids(source, ids, contested)
         except (DirectoryError, EntryUnusable) as error:
             found |= dict.fromkeys(ids, _unconfirmed(error))
     return found
+
+
+def _can_be_asked_for(source: DirectorySource, user_id: str) -> bool:
+    """Whether it can be a value of the id attribute; the configuration may have had another one before."""
+    try:
+        source.attribute_map.id_value(user_id)
+    except ValueError:
+        return False
+    return True
 
 
 async def _confirm_by_ids(source: DirectorySource, ids: Sequence[str], contested: Container[str]) -> dict[str, Finding]:
@@ -130,6 +142,8 @@ async def _confirm_by_dn(source: DirectorySource, user: User, contested: Contain
     """What is at the DN, where the DN is all that tells entries apart."""
     try:
         entries = await source.directory.look_up(source.entry_search(user.distinguished_name))
+        if entries and entries[0].dn != user.id:
+            return Finding(RemovalReason.CHANGED, f"it is known as {entries[0].dn} now")
         if entries:
             return _judge(source, entries[0], contested)
     except DirectoryError as error:

@@ -129,11 +129,13 @@ class GuardState:
     """Folded user names whose owner is the one in the listing, whoever bears the name in the directory."""
     approved: str | None = None
     """The digest of the withheld removals that the operator has approved."""
+    digest: str | None = field(init=False, repr=False, compare=False)
+    """What stands for exactly this set of withheld removals; None where there are none."""
 
-    @property
-    def digest(self) -> str | None:
-        """What stands for exactly this set of withheld removals; None where there are none."""
-        return digest_of(withheld.removal for withheld in self.withheld) if self.withheld else None
+    def __post_init__(self) -> None:
+        # Asked for by every look at the health: of a hundred thousand removals it takes a third of a second.
+        digest = digest_of(withheld.removal for withheld in self.withheld) if self.withheld else None
+        object.__setattr__(self, "digest", digest)
 
 
 def digest_of(removals: Iterable[Removal]) -> str:

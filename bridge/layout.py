@@ -12,6 +12,7 @@ from bridge.roster import Roster, fold_user_name, render_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from collections.abc import Set as AbstractSet
 
     from bridge.model import User
 
@@ -26,6 +27,7 @@ class Layout:
         self._retained: list[User] = []
         self._replaced: dict[int, User] = {}
         self._dropped: set[int] = set()
+        self._left_out: AbstractSet[int] = frozenset()
         self.decided_names: set[str] = set()
         """Folded names of users who are not called so in the directory, or not they alone."""
 
@@ -40,6 +42,10 @@ class Layout:
         name = fold_user_name(user.user_name)
         if name != self._fresh.name_of(position):
             self.decided_names.add(name)
+
+    def drops(self, position: int) -> bool:
+        """Whether the one at a position of the fresh roster is left out, as somebody else holds the name."""
+        return position in self._dropped
 
     def is_free(self, folded_name: str) -> bool:
         """Whether nobody claims the name, neither in the fresh roster nor by being kept."""
@@ -84,6 +90,7 @@ class Layout:
         return Roster(self._portions())
 
     def _portions(self) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        self._left_out = self._replaced.keys() | self._dropped
         own = sorted(
             (fold_user_name(user.user_name).encode(), user) for user in (*self._retained, *self._replaced.values())
         )
@@ -95,7 +102,6 @@ class Layout:
 
     def _stretch(self, start: int, end: int) -> Iterator[tuple[list[bytes], list[bytes]]]:
         """Those of the fresh roster between two positions who are listed as they are."""
-        left_out = self._replaced.keys() | self._dropped
         for first in range(start, end, _PORTION_COUNT):
-            positions = [at for at in range(first, min(first + _PORTION_COUNT, end)) if at not in left_out]
+            positions = [at for at in range(first, min(first + _PORTION_COUNT, end)) if at not in self._left_out]
             yield [self._fresh.id_of(at) for at in positions], [self._fresh.json_of(at) for at in positions]

@@ -38,7 +38,7 @@ from bridge.errors import (
 from bridge.model import Accepted, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from bridge.model import Verdict
     from bridge.roster import Roster
@@ -186,13 +186,10 @@ def render_error(error: BridgeError, request_id: str) -> Reply:
     return Reply(status, orjson.dumps(fields), headers)
 
 
-def merge_rosters(
-    rosters: Mapping[str, Roster], holders: Mapping[str, str], earlier: Sequence[Roster] = ()
-) -> MergedListing:
+def merge_rosters(rosters: Mapping[str, Roster], holders: Mapping[str, str]) -> MergedListing:
     """One answer of several directories, which come by name in the order of their priority.
 
-    A user name that several claim stays with the one that has it by `holders`; a newly contested one with whoever had
-    it in the `earlier` rosters, which come in the same order; and else with the first.
+    A user name that several claim stays with the one that has it by `holders`, and else goes to the first.
     """
     names = list(rosters)
     pieces: list[bytes] = []
@@ -202,8 +199,7 @@ def merge_rosters(
         claims = {priority: position for _, priority, position in group}
         chosen = next(iter(claims))
         if len(claims) > 1:
-            before = [at for at in claims if at < len(earlier) and earlier[at].position_of(name) is not None]
-            chosen = next((at for at in claims if names[at] == holders.get(name)), (before or [chosen])[0])
+            chosen = next((at for at in claims if names[at] == holders.get(name)), chosen)
             contested[name] = names[chosen]
         pieces.append(rosters[names[chosen]].json_of(claims[chosen]))
     return MergedListing(b"[" + b",".join(pieces) + b"]", len(pieces), contested)

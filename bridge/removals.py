@@ -106,8 +106,10 @@ class _Case:
         self._now_s = now_s
         self._missing: list[tuple[User, Removal]] = []
         self._inconsistent: list[User] = []
-        self._changed: dict[int, tuple[User, User]] = {}
-        """The user as accepted and as listed now, by the position in the fresh roster."""
+        self._changed = {other: position for position, other in fresh.comparison.changed}
+        """Where the user stands in the accepted roster, by the position in the fresh one."""
+        self._altered: list[int] = []
+        """Positions in the fresh roster: of the changed users those who may have to be listed otherwise."""
         self._alterations: list[Removal] = []
         self._returned = {fresh.roster.id_of(position).decode(): position for position in fresh.comparison.added}
         self._collect()
@@ -121,10 +123,16 @@ class _Case:
                 self._inconsistent.append(user)
             else:
                 self._missing.append((user, Removal(user.id, user.user_name, RemovalKind.MISSING, reason, detail)))
-        for position, other in fresh.comparison.changed:
-            old, new = previous[position], fresh.roster[other]
-            self._changed[other] = (old, new)
-            self._alterations += _alterations(old, new, keeps_name=self._policy.keep_user_names)
+        for other in self._changed:
+            old, new = self._change_at(other)
+            alterations = list(_alterations(old, new, keeps_name=self._policy.keep_user_names))
+            self._alterations += alterations
+            if alterations or old.user_name != new.user_name:
+                self._altered.append(other)
+
+    def _change_at(self, position: int) -> tuple[User, User]:
+        """The user as accepted and as listed now, who stands at a position of the fresh roster."""
+        return self._previous.roster[self._changed[position]], self._fresh.roster[position]
 
     def judge(self) -> dict[str, HeldBy]:
         """What keeps the removals of a user from going through, by user id."""
@@ -157,10 +165,18 @@ class _Case:
     def _recent(self) -> dict[str, float]:
         """The earlier removals that count together with these: within the window, and of users who are not back."""
         return {
-            user_id: at_s
+            user_id: min(at_s, self._now_s)  # the clock may have been set back since
             for user_id, at_s in self._previous.guard.recent.items()
-            if self._now_s - at_s < self._policy.window_s and user_id not in self._returned
+            if self._now_s - at_s < self._policy.window_s and not self._is_back(user_id)
         }
+
+    def _is_back(self, user_id: str) -> bool:
+        """Whether somebody who had left comes again as whom they were; under another name, the archive is gone."""
+        position, name = self._returned.get(user_id), self._previous.guard.former_names.get(user_id)
+        if position is None or name is None:
+            return False
+        folded = fold_user_name(name)
+        return folded == self._fresh.roster.name_of(position) and self._previous.roster.position_of(folded) is None
 
     def decide(self, held: Mapping[str, HeldBy], approved_ids: AbstractSet[str] = frozenset()) -> _Outcome:
         """What follows if exactly the held removals don't happen; for the approved ones there is no grace either."""
@@ -181,7 +197,8 @@ class _Case:
                 outcome.held.append((removal, held[removal.user_id]))
             else:
                 outcome.passed.append(removal)
-        for position, (old, new) in self._changed.items():
+        for position in self._altered:
+            old, new = self._change_at(position)
             listed = self._listed(old, new, is_held=old.id in held)
             if listed != new:
                 outcome.layout.replace(position, listed)
@@ -190,7 +207,8 @@ class _Case:
         return outcome
 
     def _last_seen_s(self, user_id: str) -> float:
-        return self._previous.guard.last_seen_s.get(user_id, self._previous.taken_at_s)
+        at_s = self._previous.guard.last_seen_s.get(user_id, self._previous.taken_at_s)
+        return min(at_s, self._now_s)  # the clock may have been set back since
 
     def _listed(self, old: User, new: User, *, is_held: bool) -> User:
         """As what a user is listed whose entry says something else than before."""
@@ -211,20 +229,22 @@ class _Case:
 
     def _settle_names(self, outcome: _Outcome) -> None:
         """Who was renamed to somebody's name keeps the old one; who is new under it is left out."""
+        reverted: set[tuple[str, RemovalKind]] = set()
 
         def revert(position: int) -> User | None:
-            old, new = self._changed.get(position, (None, None))
-            if old is None or new is None or old.id in outcome.approved_ids:
+            if position not in self._changed:
                 return None
+            old, new = self._change_at(position)
             detail = f"{new.user_name} belongs to somebody else"
             removal = Removal(
                 old.id, old.user_name, RemovalKind.RENAMED, RemovalReason.NAME_TAKEN, detail, new_name=new.user_name
             )
-            outcome.passed = [passed for passed in outcome.passed if passed.key != removal.key]
+            reverted.add(removal.key)
             outcome.held.append((removal, HeldBy.NAME))
             return self._listed(old, new, is_held=False)._replace(user_name=old.user_name)
 
         outcome.collisions = outcome.layout.settle(revert)
+        outcome.passed = [passed for passed in outcome.passed if passed.key not in reverted]
 
     def conclude(self, outcome: _Outcome, *, approved: str | None = None, expired: str | None = None) -> Review:
         """The review, with what is remembered from now on."""
@@ -263,7 +283,7 @@ class _Case:
         kept = {
             user_id: name
             for user_id, name in self._previous.guard.former_names.items()
-            if user_id not in self._returned
+            if (position := self._returned.get(user_id)) is None or outcome.layout.drops(position)
         }
         left = {removal.user_id: removal.user_name for removal in outcome.passed if removal.kind is RemovalKind.MISSING}
         return kept | left

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from bridge.attempts import UserBinds
 from bridge.authentication import Authenticator, find_holder
-from bridge.errors import ApprovalOutdated, BridgeError, SnapshotMissing
+from bridge.comparison import find_claims
+from bridge.errors import ApprovalOutdated, BridgeError, SnapshotMissing, StateLost
 from bridge.events import NamesContested, Refreshed, RefreshFailed
 from bridge.model import EndpointHealth, Health, Problem, Status
 from bridge.protocol import Listing, MergedListing, compress, merge_rosters
+from bridge.roster import Roster
 from bridge.snapshots import DirectorySnapshots, how_to_approve
 from bridge.throttle import MemoryThrottle, ThrottleRules
 
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
     from bridge.events import Event, Observer
     from bridge.model import Report, Secret, Verdict
-    from bridge.roster import Roster
     from bridge.source import DirectorySource
     from bridge.storage import Snapshot, SnapshotStore
     from bridge.throttle import HeldBack, Throttle
@@ -55,15 +56,50 @@ class Endpoint:
         authenticator: Authenticator,
         store: SnapshotStore,
         observe: Observer,
+        *,
+        settling: asyncio.Lock,
     ) -> None:
         self.path = path
         self.directories = directories
+        self._settling = settling
+        """Held where what is kept of a directory, or who holds a name, is about to change."""
         self.authenticator = authenticator
         self._store = store
         self._observe = observe
         self._prepared: _Prepared | None = None
         self._holders: Mapping[str, str] | None = None
         """Which directory has each folded name that several claim; None until the store was asked."""
+        self._told: Mapping[str, str] | None = None
+        """What was last told of it."""
+
+    async def load(self) -> None:
+        """What an earlier run has left of each directory is there.
+
+        Raises `StateUnavailable`; a directory whose listing is lost has no names that could be taken from it.
+        """
+        for directory in self.directories:
+            with contextlib.suppress(StateLost):
+                await directory.load()
+
+    async def foresee(self, directory: DirectorySnapshots, later: Roster) -> None:
+        """Names that are new in a directory, and that others have, stay with those.
+
+        It is noted before the new listing is kept: whatever ends the process then, nobody's name changes hands. The
+        caller holds the lock. Raises what the store raises.
+        """
+        others = {
+            other.source.name: other.last_good.roster
+            for other in self.directories
+            if other is not directory and other.last_good is not None
+        }
+        holders = await self._load_holders()
+        previous = directory.last_good
+        claims = await asyncio.to_thread(find_claims, previous.roster if previous else Roster(), later, others)
+        noted = {name: names[0] for name, names in claims.items() if holders.get(name) not in names}
+        if previous is None:  # it was reset: what it held then is still its own
+            noted = {name: holder for name, holder in noted.items() if holders.get(name) != directory.source.name}
+        if noted:
+            await self._save_holders({**holders, **noted})
 
     async def list_users(self, *, compressed: bool) -> Listing:
         """The users of all directories, or an error: never of some."""
@@ -76,11 +112,10 @@ class Endpoint:
         return Listing(await asyncio.shield(prepared.compressed), merged.user_count, "gzip")
 
     async def catch_up(self) -> None:
-        """Who holds which name is decided by what is answered now, before anything newer comes."""
+        """The answer is being made of what was last accepted, before anybody asks for it."""
         if len(self.directories) > 1:
-            snapshots = [directory.last_good for directory in self.directories]
-            rosters = tuple(snapshot.roster for snapshot in snapshots if snapshot is not None)
-            if len(rosters) == len(snapshots):
+            rosters = self._last_rosters()
+            if len(rosters) == len(self.directories):
                 await asyncio.shield(self._prepare(rosters).plain)
 
     def _prepare(self, rosters: tuple[Roster, ...]) -> _Prepared:
@@ -96,26 +131,44 @@ class Endpoint:
             return MergedListing(rosters[0].json, len(rosters[0]))
         if before is not None and not before.plain.done():
             await asyncio.wait((before.plain,))  # who holds a name is settled in the order of the answers
-        if self._holders is None:
-            self._holders = self.authenticator.contested = await self._store.load_holders(self.path)
-        names = [directory.source.name for directory in self.directories]
-        earlier = before.rosters if before is not None else ()
-        merged = await asyncio.to_thread(merge_rosters, dict(zip(names, rosters, strict=True)), self._holders, earlier)
-        if merged.holders != self._holders:
-            await self._store.save_holders(self.path, merged.holders)
-            self._holders = self.authenticator.contested = merged.holders
+        async with self._settling:
+            holders = await self._load_holders()
+            names = [directory.source.name for directory in self.directories]
+            merged = await asyncio.to_thread(merge_rosters, dict(zip(names, rosters, strict=True)), holders)
+            # What was noted of names that come with a newer listing than these is needed yet.
+            noted = {} if _are_same(rosters, self._last_rosters()) else holders
+            await self._save_holders({**noted, **merged.holders})
+        if merged.holders != self._told:
+            self._told = merged.holders
             self._observe(NamesContested(self.path, tuple(sorted(merged.holders.items()))))
         return merged
+
+    def _last_rosters(self) -> tuple[Roster, ...]:
+        """What was accepted last of each directory, as far as there is something."""
+        snapshots = [directory.last_good for directory in self.directories]
+        return tuple(snapshot.roster for snapshot in snapshots if snapshot is not None)
+
+    async def _load_holders(self) -> Mapping[str, str]:
+        if self._holders is None:
+            self._holders = self.authenticator.contested = await self._store.load_holders(self.path)
+            self._told = self._holders
+        return self._holders
+
+    async def _save_holders(self, holders: Mapping[str, str]) -> None:
+        if holders != self._holders:
+            await self._store.save_holders(self.path, holders)
+            self._holders = self.authenticator.contested = holders
 
     async def _current_snapshots(self) -> tuple[Snapshot, ...]:
         outcomes = await asyncio.gather(
             *(directory.current() for directory in self.directories), return_exceptions=True
         )
         snapshots = []
-        for outcome in outcomes:
+        for directory, outcome in zip(self.directories, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 raise outcome
-            snapshots.append(outcome)
+            # While another directory was being listed, this one may have been listed anew.
+            snapshots.append(directory.last_good or outcome)
         return tuple(snapshots)
 
     def health(self, now_s: float) -> EndpointHealth:
@@ -150,10 +203,14 @@ class Bridge:
         self._throttle = throttle or MemoryThrottle(ThrottleRules(), make_token().encode(), clock)
         binds = UserBinds(self._throttle, fast_refusals=fast_refusals)
         self._endpoints: dict[str, Endpoint] = {}
+        settling = asyncio.Lock()
         for path, names in endpoints.items():
             chosen = [self.directories[name] for name in names]
             authenticator = Authenticator(path, chosen, binds, clock=clock, make_token=make_token, observe=observe)
-            self._endpoints[path] = Endpoint(path, chosen, authenticator, store, observe)
+            self._endpoints[path] = Endpoint(path, chosen, authenticator, store, observe, settling=settling)
+            if len(chosen) > 1:
+                for directory in chosen:
+                    directory.share_names(self._endpoints[path], settling)
         self._store = store
 
     def directories_of(self, endpoint: str) -> tuple[str, ...]:
@@ -194,11 +251,20 @@ class Bridge:
 
         Raises `ApprovalOutdated` where none has.
         """
-        for name, snapshots in self.directories.items():
-            snapshot = await snapshots.load()
-            if snapshot is not None and snapshot.guard.digest == digest:
-                return name, await snapshots.approve(digest)
-        raise ApprovalOutdated(f"nothing that is withheld now has the digest {digest}")
+        failure: BridgeError | None = None
+        found: list[Snapshot] = []
+        for snapshots in self.directories.values():
+            try:
+                snapshot = await snapshots.load()
+            except BridgeError as error:
+                failure = error  # it may be another directory that is meant
+            else:
+                found += [snapshot] if snapshot is not None and snapshot.guard.digest == digest else []
+        if found:
+            # Two directories that withhold the same are approved one after the other.
+            name = min(found, key=lambda snapshot: snapshot.guard.approved == digest).directory
+            return name, await self.directories[name].approve(digest)
+        raise failure or ApprovalOutdated(f"nothing that is withheld now has the digest {digest}")
 
     async def reset(self, directory: str) -> None:
         """Nothing is known any more of a directory, be it configured or not."""

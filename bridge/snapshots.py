@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bridge.comparison import compare
 from bridge.confirmation import confirm
@@ -51,6 +51,19 @@ class Difference:
     """None where there is nothing to compare with."""
 
 
+class NameKeeper(Protocol):
+    """Knows the other directories that answer beside one, and which of them has a user name."""
+
+    async def load(self) -> None:
+        """What an earlier run has left of each directory is there. Raises `StateUnavailable`."""
+
+    async def foresee(self, directory: DirectorySnapshots, later: Roster) -> None:
+        """Names that are new in a directory, and that others have, stay with those: noted before anybody is answered.
+
+        Raises what the store raises.
+        """
+
+
 class DirectorySnapshots:
     """The snapshot of one directory that is answered now, and its refreshes."""
 
@@ -65,6 +78,9 @@ class DirectorySnapshots:
         self._is_loaded = False
         self._changing = asyncio.Lock()
         """Held while the snapshot is being replaced, so that an approval and a refresh don't overwrite each other."""
+        self._keepers: list[NameKeeper] = []
+        self._settling = asyncio.Lock()
+        """Held while it is settled who has which name, shared by all directories that are answered together."""
         self._running: asyncio.Task[Snapshot] | None = None
         self.failure: BridgeError | None = None
         """Why the last refresh failed; None after one that did not."""
@@ -91,6 +107,11 @@ class DirectorySnapshots:
         """Whether the listing, and not the directory, says whose name this is: it was kept, or is contested."""
         return self._snapshot is not None and fold_user_name(user_name) in self._snapshot.guard.decided_names
 
+    def share_names(self, keeper: NameKeeper, settling: asyncio.Lock) -> None:
+        """The directory is answered together with others; nothing is kept before the keeper was asked."""
+        self._keepers.append(keeper)
+        self._settling = settling
+
     async def load(self) -> Snapshot | None:
         """The snapshot that an earlier run has left, if any, or the one that has taken its place.
 
@@ -108,8 +129,8 @@ class DirectorySnapshots:
         """
         if not self._is_loaded:
             await self._load_or_fail()
-        age_s = self.age_s
-        if self._snapshot is not None and age_s is not None and age_s < self.source.ttl_s:
+        # A snapshot of the future was taken before the clock was set back; for how long it is fresh, nobody knows.
+        if self._snapshot is not None and 0 <= self._clock() - self._snapshot.taken_at_s < self.source.ttl_s:
             return self._snapshot
         try:
             return await self.refresh()
@@ -187,8 +208,14 @@ class DirectorySnapshots:
 
     async def _keep(self, snapshot: Snapshot) -> None:
         """The snapshot is on disk, and only then the one that is answered."""
-        await self._store.save(snapshot)
-        self._snapshot = snapshot
+        for keeper in self._keepers:
+            await keeper.load()  # before the lock, as loading waits for what may be waiting for it
+        async with self._settling:
+            if self._snapshot is None or self._snapshot.roster is not snapshot.roster:
+                for keeper in self._keepers:
+                    await keeper.foresee(self, snapshot.roster)
+            await self._store.save(snapshot)
+            self._snapshot = snapshot
 
     async def _refresh(self) -> Snapshot:
         started_s = self._clock()
@@ -221,7 +248,8 @@ class DirectorySnapshots:
             if reviewed.expired is not None:
                 self._observe(ApprovalExpired(self.source.name, reviewed.expired))
             if self.source.removals.refuse and reviewed.is_tripped:
-                await self._keep(replace(previous, guard=replace(previous.guard, withheld=reviewed.guard.withheld)))
+                guard = replace(previous.guard, withheld=reviewed.guard.withheld, approved=None)
+                await self._keep(replace(previous, guard=guard))
                 raise self._refusal(reviewed)
             report = await self._add_shared(_extend(listing.report, reviewed), reviewed.roster, previous)
             await self._keep(Snapshot(self.source.name, reviewed.roster, report.finished_at_s, report, reviewed.guard))

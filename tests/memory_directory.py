@@ -11,12 +11,12 @@ from bridge.directory import BindResult, Entry, EntryStream, RootDSE, Scope, Sea
 from bridge.errors import BridgeError, DirectoryUnavailable, SearchInvalid
 from bridge.events import Event
 from bridge.guard import RemovalPolicy
-from bridge.mapping import AttributeMap, parse_item
+from bridge.mapping import AccountState, AttributeMap, IdForm, parse_item
 from bridge.model import Secret
 from bridge.snapshots import DirectorySnapshots
 from bridge.source import DirectorySource
 from bridge.storage import MemorySnapshotStore, SnapshotStore
-from bridge.syntax.dn import is_at_or_below
+from bridge.syntax.dn import is_at_or_below, parse_dn
 from bridge.syntax.filters import parse_filter
 
 
@@ -47,7 +47,7 @@ class MemoryDirectory:
     async def list_entries(self, searches: Sequence[SearchRequest]) -> AsyncIterator[EntryStream]:
         self.listing_count += 1
         await self.gate.wait()
-        yield _Stream(self, searches[0])
+        yield _Stream(self, searches)
 
     async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
         """Those that match, hidden from listings or not."""
@@ -56,14 +56,14 @@ class MemoryDirectory:
             raise self.look_up_failures.pop(0)
         everybody = (*self.entries, *self.hidden)
         if search.scope is Scope.BASE:
-            everybody = tuple(entry for entry in everybody if entry.dn == search.base)
+            everybody = tuple(
+                entry
+                for entry in everybody
+                if is_at_or_below(entry.dn, search.base) and is_at_or_below(search.base, entry.dn)
+            )
             if not everybody:
                 raise SearchInvalid("nothing is there", directory=self.name, result_code=32)
-        return tuple(
-            entry
-            for entry in everybody
-            if is_at_or_below(entry.dn, search.base) and matches(search.filter, entry.attributes)
-        )
+        return tuple(entry for entry in everybody if _is_found(entry, search))
 
     async def bind(self, dn: str, password: Secret) -> BindResult:
         raise NotImplementedError
@@ -80,17 +80,26 @@ class _Stream:
     page_count = 1
     ignored_reference_count = 0
 
-    def __init__(self, directory: MemoryDirectory, search: SearchRequest) -> None:
+    def __init__(self, directory: MemoryDirectory, searches: Sequence[SearchRequest]) -> None:
         self._directory = directory
-        self._filter = search.filter
+        self._searches = searches
         self.entry_count = len(directory.entries)
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Entry]]:
-        listed = [entry for entry in self._directory.entries if matches(self._filter, entry.attributes)]
+        entries = self._directory.entries
+        listed = [entry for search in self._searches for entry in entries if _is_found(entry, search)]
         yield listed[:1]
         if self._directory.failures:
             raise self._directory.failures.pop(0)
         yield listed[1:]
+
+
+def _is_found(entry: Entry, search: SearchRequest) -> bool:
+    """Whether the entry lies within the search's base and scope, and matches."""
+    if not is_at_or_below(entry.dn, search.base) or not matches(search.filter, entry.attributes):
+        return False
+    depth = len(parse_dn(entry.dn)) - len(parse_dn(search.base))
+    return search.scope is Scope.SUBTREE or depth == search.scope
 
 
 class Clock:
@@ -105,6 +114,8 @@ def make(
     directory: MemoryDirectory,
     *,
     id_attribute: str | None = "entryUUID",
+    id_form: IdForm = IdForm.TEXT,
+    account_states: tuple[AccountState, ...] = (),
     users_filter: str = "(&)",
     store: SnapshotStore | None = None,
     clock: Clock | None = None,
@@ -116,7 +127,13 @@ def make(
     source = DirectorySource(
         directory,
         parse_filter(users_filter),
-        AttributeMap(id_attribute, (parse_item("uid"),), email_addresses=(parse_item("mail"),)),
+        AttributeMap(
+            id_attribute,
+            (parse_item("uid"),),
+            email_addresses=(parse_item("mail"),),
+            id_form=id_form,
+            account_states=account_states,
+        ),
         removals=RemovalPolicy(**policy),  # type: ignore[arg-type]
         **found,  # type: ignore[arg-type]
     )

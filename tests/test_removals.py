@@ -117,6 +117,82 @@ def test_who_comes_back_does_not_count_any_more() -> None:
         assert len(snapshot.roster) == 20
 
 
+def test_who_comes_back_under_another_name_counts_as_before() -> None:
+    """The archive of the former name is gone: to leave and come back is no way around the limit for renames."""
+    snapshot, users = accepted(PEOPLE), list(PEOPLE)
+    for position in range(6):
+        gone = users.pop(position)
+        snapshot = after(snapshot, judge(snapshot, users))
+        users.insert(position, gone._replace(user_name=f"{gone.user_name}-new"))
+        snapshot = after(snapshot, judge(snapshot, users))
+    kept = {each.user_name for each in snapshot.roster} & {each.user_name for each in PEOPLE}
+    assert len(kept) == 18
+    assert [held.removal.kind for held in snapshot.guard.withheld] == [RemovalKind.RENAMED] * 4
+
+
+def test_clock_that_was_set_back_keeps_nobody_longer_than_the_policy_says() -> None:
+    """Times of the future are times of now: a grace of none ends at once, and a window ends one window later."""
+    snapshot = accepted(PEOPLE, GuardState(recent={"x": NOW_S + 1e9}), taken_at_s=NOW_S + 1e9)
+    reviewed = judge(snapshot, PEOPLE[1:])
+    assert len(reviewed.roster) == 19
+    assert reviewed.guard.recent == {"x": NOW_S, "id-u00": NOW_S}
+    policy = replace(TIGHT, grace_s=1000)
+    snapshot = after(snapshot, judge(snapshot, PEOPLE[1:], policy), NOW_S)
+    assert len(snapshot.roster) == 20
+    assert len(judge(snapshot, PEOPLE[1:], policy, now_s=NOW_S + 999).roster) == 20
+    assert len(judge(snapshot, PEOPLE[1:], policy, now_s=NOW_S + 1000).roster) == 19
+
+
+@pytest.mark.parametrize(
+    ("policy", "gone", "left"),
+    [
+        (RemovalPolicy(max_percent=0, max_count=0), 1, 20),
+        (RemovalPolicy(max_percent=0, max_count=1), 1, 19),
+        (RemovalPolicy(max_percent=100, max_count=0), 19, 1),
+        (RemovalPolicy(max_percent=100, max_count=0), 20, 20),
+        (RemovalPolicy(max_percent=100, max_count=0, allow_empty=True), 20, 0),
+    ],
+)
+def test_limits_at_their_ends(policy: RemovalPolicy, gone: int, left: int) -> None:
+    """Nobody may leave; one; everybody but the last; and the last one where an empty directory may be right."""
+    assert len(judge(accepted(PEOPLE), PEOPLE[gone:], policy).roster) == left
+
+
+def test_window_of_no_time_lets_each_listing_have_the_whole_limit() -> None:
+    """What was removed before counts no more; with a window it would."""
+    policy = replace(TIGHT, window_s=0)
+    snapshot, users = accepted(PEOPLE), list(PEOPLE)
+    for _ in range(5):
+        users.pop()
+        snapshot = after(snapshot, judge(snapshot, users, policy))
+    assert len(snapshot.roster) == 15
+
+
+@pytest.mark.parametrize(("old", "new"), [("straße", "STRASSE"), ("İda", "i\u0307da"), ("ﬁnn", "FINN")])
+def test_names_that_fold_to_the_same_are_one_name(old: str, new: str) -> None:
+    """The user is not renamed, and nobody else gets the name while the user is kept; full-width letters are others."""
+    snapshot = accepted([*PEOPLE, user(old, "1")])
+    assert not judge(snapshot, [*PEOPLE, user(new, "1")]).removed
+    kept = judge(snapshot, [*PEOPLE, user(new, "2")], findings={"1": Finding(None)})
+    assert ([each.id for each in kept.roster if each.user_name == old], kept.collisions) == (
+        ["1"],
+        (fold_user_name(old),),
+    )
+    wide = judge(snapshot, [*PEOPLE, user("ｕ00", "2")], findings={"1": Finding(None)})
+    assert len(wide.roster) == 22
+
+
+@pytest.mark.timeout(100)
+def test_many_who_are_renamed_at_once_are_laid_out_in_time() -> None:
+    """Tens of thousands keep their names, each between others; a step for each pair of them would take minutes."""
+    count = 60_000
+    people = [user(f"u{number:06}") for number in range(count)]
+    renamed = [each._replace(user_name=f"{each.user_name}-new") for each in people]
+    reviewed = judge(accepted(people), renamed)
+    assert len(reviewed.roster) == count
+    assert reviewed.roster.json == roster_of(people)[0].json
+
+
 def test_withheld_removals_stay_withheld_when_their_number_falls() -> None:
     """Half of the missing are back: the other half is not let go for being few now."""
     snapshot = accepted(PEOPLE)
@@ -356,8 +432,7 @@ def check_laws(before: Snapshot, reviewed: Review, users: list[User], policy: Re
     unapproved = lost - approved
     if unapproved:
         recent = set(reviewed.guard.recent)
-        gone = {user_id for user_id in recent if user_id in reviewed.guard.former_names}
-        total = len(set(old) | gone)
+        total = len(set(old) | recent)  # with those who had left, even if they are back under another name
         assert len(recent) <= policy.max_count or len(recent) * 100 <= policy.max_percent * total
     listed = {fold_user_name(each.user_name): each.id for each in reviewed.roster}
     claims: dict[str, set[str]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 
 import pytest
 
@@ -14,6 +15,8 @@ from bridge.errors import (
     SearchInvalid,
 )
 from bridge.events import Refreshed, RefreshFailed
+from bridge.guard import RemovalReason
+from bridge.mapping import IdForm
 from bridge.model import Status
 from bridge.service import Bridge
 from bridge.storage import MemorySnapshotStore
@@ -83,7 +86,7 @@ async def test_listing_that_breaks_off_begins_anew_once_and_is_never_mixed() -> 
     ("entries", "options", "sentence"),
     [
         ((), {}, "the account can bind but sees nobody"),
-        ((Entry("cn=x", {"entryuuid": [b"1"]}),), {}, "no entry makes a user"),
+        ((Entry("cn=x,dc=e", {"entryuuid": [b"1"]}),), {}, "no entry makes a user"),
         ((person("a"),), {"min_user_count": 2}, "1 users came"),
     ],
 )
@@ -141,15 +144,55 @@ async def test_bases_are_asked_for_once_where_none_are_configured() -> None:
         await other.current()
 
 
+async def test_snapshot_of_the_future_is_not_fresh() -> None:
+    """The clock was wrong and is set back by years: the directory is asked, and not in years only."""
+    directory = MemoryDirectory(person("a"))
+    snapshots, clock, _ = make(directory)
+    await snapshots.current()
+    directory.entries = [*directory.entries, person("b")]
+    clock.now_s -= 500_000
+    assert len((await snapshots.current()).roster) == 2
+    clock.now_s -= 500_000
+    directory.failures = [broken(), broken()]
+    assert len((await snapshots.current()).roster) == 2, "what was accepted is answered while nothing newer can be had"
+
+
+async def test_another_id_attribute_ends_no_refresh() -> None:
+    """Ids of the earlier configuration are none of the new attribute: users under their names stay what they are."""
+    store, people = MemorySnapshotStore(), [person(f"u{number}") for number in range(30)]
+    before, _, _ = make(MemoryDirectory(*people), store=store)
+    await before.current()
+    for number, entry in enumerate(people):
+        people[number] = Entry(entry.dn, {**entry.attributes, "objectguid": [number.to_bytes(16, "big")]})
+    after, _, _ = make(MemoryDirectory(*people), store=store, id_attribute="objectGUID", id_form=IdForm.GUID)
+    snapshot = await after.refresh()
+    assert [user.user_name for user in snapshot.roster] == sorted(f"u{number}" for number in range(30))
+    assert {held.removal.reason for held in snapshot.guard.withheld} == {RemovalReason.UNCONFIRMED}
+    await after.approve(snapshot.guard.digest or "")
+    ids = {user.id for user in (await after.refresh()).roster}
+    assert ids == {str(uuid.UUID(bytes_le=number.to_bytes(16, "big"))) for number in range(30)}
+
+
+async def test_users_known_by_their_dn_are_not_frozen_when_its_spelling_changes() -> None:
+    """The entry is there under another id: it is another user of the same name, whose changes must come through."""
+    entry = person("a", mail=("a@e",))
+    directory = MemoryDirectory(entry)
+    snapshots, _, _ = make(directory, id_attribute=None)
+    await snapshots.refresh()
+    directory.entries = [Entry("UID=a,DC=e", {**entry.attributes, "mail": [b"a@e", b"new@e"]})]
+    snapshot = await snapshots.refresh()
+    assert [(user.id, user.email_addresses) for user in snapshot.roster] == [("UID=a,DC=e", ("a@e", "new@e"))]
+
+
 async def test_report_tells_what_came_and_what_was_left_out() -> None:
     """Counts and examples of what made no user."""
-    snapshots, _, events = make(MemoryDirectory(person("a"), Entry("cn=x", {"entryuuid": [b"x"]})))
+    snapshots, _, events = make(MemoryDirectory(person("a"), Entry("cn=x,dc=e", {"entryuuid": [b"x"]})))
     await snapshots.current()
     event = events[-1]
     assert isinstance(event, Refreshed)
     assert (event.report.user_count, event.report.entry_count) == (1, 2)
     assert [(found.reason, found.count, found.examples) for found in event.report.skipped] == [
-        ("no_user_name", 1, ("cn=x",))
+        ("no_user_name", 1, ("cn=x,dc=e",))
     ]
 
 

@@ -175,15 +175,15 @@ class MailStoreHandler:
 
     async def _read_body(self, request: web.BaseRequest) -> bytes:
         """The whole body. Raises `TooLarge`, and `Malformed` where it doesn't come in time."""
-        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if (request.content_length or 0) > BODY_LIMIT_BYTES:
-            raise TooLarge(f"more than {BODY_LIMIT_BYTES} bytes")
         if request.content.is_eof():  # it came with the headers, as a small form does
             body = request.content.read_nowait()
             if len(body) > BODY_LIMIT_BYTES:
                 raise TooLarge(f"more than {BODY_LIMIT_BYTES} bytes")
             return body
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if (request.content_length or 0) > BODY_LIMIT_BYTES:
+            raise TooLarge(f"more than {BODY_LIMIT_BYTES} bytes")
         return await self._receive_body(request)
 
     async def _receive_body(self, request: web.BaseRequest) -> bytes:
