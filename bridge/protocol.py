@@ -19,6 +19,7 @@ import orjson
 from bridge.errors import (
     ApprovalOutdated,
     BridgeError,
+    CallerElsewhere,
     CallerRejected,
     DirectoryRefused,
     DirectoryUnavailable,
@@ -53,6 +54,7 @@ _FIELDS = (b"cmd", b"user", b"pass")
 _FORM = "application/x-www-form-urlencoded"
 _STATUSES: dict[type[BridgeError], int] = {
     CallerRejected: 401,
+    CallerElsewhere: 401,
     Malformed: 400,
     UnknownCommand: 400,
     TooLarge: 413,

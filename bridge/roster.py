@@ -94,6 +94,10 @@ class Roster(Sequence[User]):
         """The id of the user at `position`, in UTF-8."""
         return self._ids[self._id_ends[position] : self._id_ends[position + 1]]
 
+    def ids(self) -> Iterator[bytes]:
+        """The ids of all users, in UTF-8."""
+        return map(self.id_of, range(len(self)))
+
     def name_of(self, position: int) -> str:
         """The folded name of the user at `position`."""
         return fold_user_name(orjson.loads(self.json_of(position))["userName"])
