@@ -6,31 +6,78 @@ Knows neither HTTP nor sockets. Whoever isn't listed can't log in, and an outage
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import hashlib
+import unicodedata
+from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.directory import NO_SUCH_OBJECT
 from bridge.errors import BridgeError, EntryUnusable, SearchInvalid
 from bridge.events import UserAuthenticated
 from bridge.model import Accepted, Rejected, Rejection, Secret
+from bridge.roster import fold_user_name
+from bridge.throttle import Permission
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from bridge.attempts import UserBinds
     from bridge.directory import BindResult, Entry
     from bridge.events import Observer
-    from bridge.model import Verdict
+    from bridge.model import User, Verdict
     from bridge.snapshots import DirectorySnapshots
     from bridge.source import DirectorySource
+    from bridge.syntax.filters import Filter
+    from bridge.throttle import Attempt
+
+_REFUSED_FROM_MEMORY = {
+    Permission.REMEMBERED_FAILURE: Rejection.REMEMBERED_FAILURE,
+    Permission.HELD_BACK: Rejection.HELD_BACK,
+}
+_FROM_MEMORY = "accepted from memory, without a bind"
 
 
-@dataclass(frozen=True, slots=True)
-class _Decision:
+class _Decision(NamedTuple):  # made for each login, as everything else here
     """A verdict, and what the log should know beside it."""
 
     verdict: Verdict
     bind: BindResult | None = None
     detail: str = ""
+    asked: str | None = None
+    """The directory whose time a refusal must take; None where none was meant."""
+
+
+class Candidate(NamedTuple):
+    """An entry that a login may mean, and what it makes."""
+
+    entry: Entry
+    user_id: str
+    user_name: str
+    """"" where the entry makes no user."""
+    rejection: Rejection | None
+    """Why its owner may not log in, if so."""
+    is_listed: bool
+
+
+class Found(NamedTuple):
+    """What one directory holds for a name: one candidate, or several between whom nobody can choose."""
+
+    directory: DirectorySnapshots
+    candidates: tuple[Candidate, ...]
+
+    def rank(self, user_name: str) -> int:
+        """How much the name is this directory's: 0 as a listed userName, 1 in another way, 2 but not listed.
+
+        A listing gives each userName to one entry; what else a login filter finds comes after that.
+        """
+        if len(self.candidates) > 1:
+            return 0
+        candidate = self.candidates[0]
+        if not candidate.is_listed:
+            return 2
+        source = self.directory.source
+        if source.finds_by_user_name or fold_user_name(candidate.user_name) == fold_user_name(user_name):
+            return 0
+        return 0 if self.directory.decides(user_name) else 1
 
 
 class Authenticator:
@@ -40,24 +87,36 @@ class Authenticator:
         self,
         endpoint: str,
         directories: Sequence[DirectorySnapshots],
+        binds: UserBinds,
+        *,
         clock: Callable[[], float],
         make_token: Callable[[], str],
         observe: Observer,
     ) -> None:
         self._endpoint = endpoint
         self._directories = directories
+        self._binds = binds
         self._clock = clock
         self._make_token = make_token
+        self._key = make_token().encode()
         self._observe = observe
+        self.contested: Mapping[str, str] = {}
+        """Which directory has each folded userName that several claim, by what is answered to `list`."""
 
     async def authenticate(self, user_name: str, password: Secret) -> Verdict:
         """Whether the password is the user's.
 
-        Raises a `BridgeError` where that could not be found out.
+        The password is forgotten afterwards. Raises a `BridgeError` where that could not be found out.
         """
-        started_s = self._clock()
-        decision = await self._decide(user_name, password)
+        started_s, began_s = self._clock(), asyncio.get_running_loop().time()
+        try:
+            decision = await self._decide(user_name, password, began_s)
+        finally:
+            # Security: errors are kept for a while here and there, and with their tracebacks whatever frames held.
+            password.forget()
         bind = decision.bind
+        if decision.asked is not None:
+            await self._binds.level(decision.asked, began_s, was_bound=bind is not None)
         self._observe(
             UserAuthenticated(
                 endpoint=self._endpoint,
@@ -72,57 +131,92 @@ class Authenticator:
         )
         return decision.verdict
 
-    async def _decide(self, user_name: str, password: Secret) -> _Decision:
+    async def _decide(self, user_name: str, password: Secret, began_s: float) -> _Decision:
         if not password:
             # Security: a simple bind without a password is anonymous and succeeds (RFC 4513 §5.1.2).
             return _Decision(Rejected(Rejection.EMPTY_PASSWORD))
-        if not user_name:
-            return await self._bind_nobody(self._directories[0].source, password, Rejected(Rejection.UNKNOWN_USER))
-        source, entries = await self._find(user_name)
-        if not entries:
-            return await self._bind_nobody(source, password, Rejected(Rejection.UNKNOWN_USER))
-        if len(entries) > 1:
-            names = " and ".join(entry.dn for entry in entries)
+        found = await self._find(user_name) if user_name else None
+        if found is None:
+            return await self._bind_nobody(self._stand_in_for(user_name), password, Rejected(Rejection.UNKNOWN_USER))
+        source = found.directory.source
+        if len(found.candidates) > 1:
+            names = " and ".join(candidate.entry.dn for candidate in found.candidates)
             verdict = Rejected(Rejection.AMBIGUOUS_USER, source.name)
-            return await self._bind_nobody(source, password, verdict, f"the name belongs to {names}")
-        return await self._bind_user(source, entries[0], password)
+            decision = await self._bind_nobody(source, password, verdict)
+            return decision._replace(detail=f"the name belongs to {names}")
+        candidate, mark = found.candidates[0], source.password_mark(found.candidates[0].entry)
+        attempt = self._binds.throttle.identify(source.name, candidate.user_id, user_name, password, mark)
+        return await self._bind_user(source, candidate, attempt, password, began_s)
 
-    async def _find(self, user_name: str) -> tuple[DirectorySource, tuple[Entry, ...]]:
-        """The directory that holds the name, with what it holds; the first one with nothing where none does.
+    async def _find(self, user_name: str) -> Found | None:
+        """The directory that holds the name, with what it holds, or None where none does.
 
         Raises what kept a directory from answering, unless another is known to hold the name.
         """
         if len(self._directories) == 1:
-            return self._directories[0].source, await find_entries(self._directories[0], user_name)
-        found = await asyncio.gather(
-            *(find_entries(directory, user_name) for directory in self._directories), return_exceptions=True
+            return await find_user(self._directories[0], user_name)
+        holder = self._holder_of(user_name)
+        if holder is not None:
+            return await find_user(holder, user_name)
+        outcomes = await asyncio.gather(
+            *(find_user(directory, user_name) for directory in self._directories), return_exceptions=True
         )
-        failure: BridgeError | None = None
-        for directory, outcome in zip(self._directories, found, strict=True):
+        found: list[Found] = []
+        failures: list[tuple[DirectorySnapshots, BridgeError]] = []
+        for directory, outcome in zip(self._directories, outcomes, strict=True):
             if isinstance(outcome, BridgeError):
-                failure = failure or outcome
-                if _may_hold(directory, user_name):
-                    raise outcome
+                failures.append((directory, outcome))
             elif isinstance(outcome, BaseException):
                 raise outcome
-            elif outcome:
-                return directory.source, outcome
-        if failure is not None:
-            raise failure
-        return self._directories[0].source, ()
+            elif outcome is not None:
+                found.append(outcome)
+        best = min(found, key=lambda each: each.rank(user_name), default=None)
+        if best is not None and (holder := self._holder_of(best.candidates[0].user_name)) is not None:
+            return await find_user(holder, user_name)  # a spelling that the directories take for a contested name
+        for directory, failure in failures:
+            if best is None or self._may_outrank(directory, best, user_name):
+                raise failure
+        return best
 
-    async def _bind_user(self, source: DirectorySource, entry: Entry, password: Secret) -> _Decision:
-        """The one bind of this request. Who may not log in is bound all the same, so that time tells nothing."""
-        refusal, user_id = judge_entry(source, entry)
-        bind = await source.directory.bind(entry.dn, password)
-        reason = bind.rejection or refusal
-        if reason is not None:
-            return _Decision(Rejected(reason, source.name, user_id), bind)
-        return _Decision(Accepted(source.name, user_id, bind.notice), bind)
+    def _holder_of(self, user_name: str) -> DirectorySnapshots | None:
+        """The directory that has a userName which several claim."""
+        name = self.contested.get(fold_user_name(user_name)) if self.contested else None
+        return next((directory for directory in self._directories if directory.source.name == name), None)
 
-    async def _bind_nobody(
-        self, source: DirectorySource, password: Secret, verdict: Rejected, detail: str = ""
+    def _may_outrank(self, directory: DirectorySnapshots, best: Found, user_name: str) -> bool:
+        """Whether a directory that can't be asked could hold the name before the one that does."""
+        order = self._directories.index
+        is_user_name = best.rank(user_name) == 0
+        if is_user_name and order(best.directory) < order(directory):
+            return False
+        if directory.last_good is None:
+            return True
+        names = (user_name, best.candidates[0].user_name)
+        if any(find_holder(directory, name) is not None for name in names if name):
+            return True
+        return not (is_user_name or directory.source.finds_by_user_name)
+
+    async def _bind_user(
+        self, source: DirectorySource, candidate: Candidate, attempt: Attempt, password: Secret, began_s: float
     ) -> _Decision:
+        """The one bind of this request. Who may not log in is bound all the same, so that time tells nothing."""
+        entry, user_id, _, refusal, _ = candidate
+        answer = await self._binds.bind(source.directory, entry.dn, password, attempt, began_s)
+        bind, notice, reason = None, None, refusal
+        if isinstance(answer, Permission):
+            reason = _REFUSED_FROM_MEMORY.get(answer) or refusal
+            notice = _FROM_MEMORY
+        else:
+            bind, notice, reason = answer, answer.notice, answer.rejection or refusal
+            if reason is Rejection.ACCOUNT_LOCKED:  # ppolicy says so of accounts that are disabled or have ended, too
+                reason = refusal or reason
+        if reason is None:
+            return _Decision(Accepted(source.name, user_id, notice), bind)
+        if refusal is not None:
+            self._binds.throttle.forget_successes(source.name, (user_id,))
+        return _Decision(Rejected(reason, source.name, user_id), bind, asked=source.name)
+
+    async def _bind_nobody(self, source: DirectorySource, password: Secret, verdict: Rejected) -> _Decision:
         """A bind that must fail, as neither time nor number may tell who exists.
 
         Security: the DN is random. One made of the user's text could be somebody outside of the users' filter, whose
@@ -130,48 +224,93 @@ class Authenticator:
         """
         base = (await source.resolve_bases())[0]
         bind = await source.directory.bind(f"cn={self._make_token()},{base}", password)
-        return _Decision(verdict, bind, detail)
+        return _Decision(verdict, bind, asked=source.name)
+
+    def _stand_in_for(self, user_name: str) -> DirectorySource:
+        """The directory in which a name is bound that none holds, the same one each time.
+
+        Security: if it were always the first one, whoever takes another directory's time would be known to exist.
+        """
+        if len(self._directories) == 1:
+            return self._directories[0].source
+        folded = unicodedata.normalize("NFKC", user_name).strip().casefold().encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(folded, key=self._key, digest_size=8).digest()
+        return self._directories[int.from_bytes(digest, "big") % len(self._directories)].source
+
+
+async def find_user(directory: DirectorySnapshots, user_name: str) -> Found | None:
+    """What the directory holds for the name, or None."""
+    source = directory.source
+    candidates = tuple([judge_entry(source, entry) for entry in await find_entries(directory, user_name)])
+    if len(candidates) > 1:
+        holder = find_holder(directory, user_name)
+        if holder is not None:  # two claim the userName, and the listing has given it to the one that had it before
+            candidates = tuple(each for each in candidates if each.user_id == holder.id) or candidates
+    return Found(directory, candidates) if candidates else None
 
 
 async def find_entries(directory: DirectorySnapshots, user_name: str) -> tuple[Entry, ...]:
-    """The entries that a login by this name may mean, live from the directory: none, one, or two."""
-    source = directory.source
-    if source.login_template is None or directory.decides(user_name):
+    """The entries that a login by this name may mean, live from the directory: none, one, or two.
+
+    This is the one place that chooses between a look-up by a filter and one through the listing. A name that the
+    listing has given to nobody, because several claim it, is looked up by the filter, which finds and names them all.
+    """
+    template = directory.source.login_template
+    if template is None or (directory.decides(user_name) and find_holder(directory, user_name) is not None):
         return await _find_listed(directory, user_name)
-    login_filter = source.login_template.fill(user_name)
+    return await _find_by_filter(directory.source, template.fill(user_name))
+
+
+def find_holder(directory: DirectorySnapshots, user_name: str) -> User | None:
+    """Whom the last listing knows by this userName."""
+    return directory.last_good.roster.find(user_name) if directory.last_good is not None else None
+
+
+def judge_entry(source: DirectorySource, entry: Entry) -> Candidate:
+    """Whom the entry makes, and whether its owner may log in."""
+    attribute_map = source.attribute_map
+    rejection = attribute_map.account_rejection(entry)
+    try:
+        user = attribute_map.map_entry(entry).user
+    except EntryUnusable:
+        return Candidate(entry, _id_or_dn(source, entry), "", rejection or Rejection.NOT_LISTED, is_listed=False)
+    is_listed = rejection is None or source.list_disabled or attribute_map.exclusion(entry) is None
+    return Candidate(entry, user.id, user.user_name, rejection, is_listed)
+
+
+def _id_or_dn(source: DirectorySource, entry: Entry) -> str:
+    try:
+        return source.attribute_map.id_of(entry)
+    except EntryUnusable:
+        return entry.dn
+
+
+async def _find_by_filter(source: DirectorySource, login_filter: Filter) -> tuple[Entry, ...]:
+    bases = await source.resolve_bases()
+    if len(bases) == 1:
+        return await source.directory.look_up(source.login_search(bases[0], login_filter))
     entries: dict[str, Entry] = {}
-    for base in await source.resolve_bases():
+    for base in bases:
         for entry in await source.directory.look_up(source.login_search(base, login_filter)):
             entries.setdefault(entry.dn, entry)  # bases may overlap
     return tuple(entries.values())
 
 
-def judge_entry(source: DirectorySource, entry: Entry) -> tuple[Rejection | None, str]:
-    """Why the entry's owner may not log in, if so, and the id."""
-    attribute_map = source.attribute_map
-    rejection = attribute_map.account_rejection(entry)
-    try:
-        user_id = attribute_map.id_of(entry)
-        attribute_map.map_entry(entry)
-    except EntryUnusable:
-        return rejection or Rejection.NOT_LISTED, entry.dn
-    return rejection, user_id
-
-
 async def _find_listed(directory: DirectorySnapshots, user_name: str) -> tuple[Entry, ...]:
     """The live entry of the user whom the last listing knows by this name, if it is still the same one."""
     source = directory.source
-    snapshot = directory.last_good or await directory.current()
-    user = snapshot.roster.find(user_name)
+    if directory.last_good is None:
+        await directory.current()
+    user = find_holder(directory, user_name)
     if user is None:
         return ()
     found = await _read_entry(source, user.distinguished_name)
-    entries = tuple(entry for entry in found if judge_entry(source, entry)[1] == user.id)
+    entries = tuple(entry for entry in found if judge_entry(source, entry).user_id == user.id)
     if entries or source.attribute_map.id_attribute is None:
         return entries
     # The entry has another DN than when it was listed, as happens to whoever is renamed.
     bases = await source.resolve_bases()
-    searches = (source.ids_search(base, (user.id,), source.users_filter, scope=source.scope) for base in bases)
+    searches = (source.login_search_by_id(base, user.id) for base in bases)
     moved = [entry for search in searches for entry in await source.directory.look_up(search)]
     return tuple({entry.dn: entry for entry in moved}.values())
 
@@ -184,9 +323,3 @@ async def _read_entry(source: DirectorySource, dn: str) -> tuple[Entry, ...]:
         if error.result_code == NO_SUCH_OBJECT:  # it was deleted or moved since it was listed
             return ()
         raise
-
-
-def _may_hold(directory: DirectorySnapshots, user_name: str) -> bool:
-    """Whether a directory that can't be asked could hold the name, as far as its last listing tells."""
-    snapshot = directory.last_good
-    return snapshot is None or snapshot.roster.find(user_name) is not None

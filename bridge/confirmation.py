@@ -126,7 +126,7 @@ def _clauses(tree: Filter) -> Iterator[Filter]:
 
 def _judge(source: DirectorySource, entry: Entry, contested: Container[str]) -> Finding:
     """Why an entry that matches makes no user, if so."""
-    rejection = None if source.list_disabled else source.attribute_map.account_rejection(entry)
+    rejection = None if source.list_disabled else source.attribute_map.exclusion(entry)
     if rejection is not None:
         return Finding(RemovalReason.DISABLED, rejection.value)
     try:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 class Deadlines:
     """Ends whatever takes longer than `timeout_s` from the moment at which it begins."""
 
-    __slots__ = ("_running", "_timer", "timeout_s")
+    __slots__ = ("_timer", "running", "timeout_s")
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
-        self._running: dict[Deadline, None] = {}
+        self.running: dict[Deadline, None] = {}
         """In the order in which they began, which is the order in which they are due."""
         self._timer: asyncio.TimerHandle | None = None
 
@@ -28,31 +28,28 @@ class Deadlines:
         """A context manager, entered once: `TimeoutError` is raised where its inside has not ended in time."""
         return Deadline(self)
 
-    def _watch(self, deadline: Deadline) -> None:
-        self._running[deadline] = None
+    def watch(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
+        """Sees to it that the deadline that is due then, and all that come after it, are kept."""
         if self._timer is None:
-            self._timer = deadline.loop.call_at(deadline.due_s, self._end_overdue, deadline.loop)
-
-    def _forget(self, deadline: Deadline) -> None:
-        self._running.pop(deadline, None)
+            self._timer = loop.call_at(due_s, self._end_overdue, loop)
 
     def _end_overdue(self, loop: asyncio.AbstractEventLoop) -> None:
         """Ends what is due, and comes again when the next one will be."""
         self._timer = None
         now_s = loop.time()
-        while self._running:
-            oldest = next(iter(self._running))
+        while self.running:
+            oldest = next(iter(self.running))
             if oldest.due_s > now_s:
                 self._timer = loop.call_at(oldest.due_s, self._end_overdue, loop)
                 return
-            del self._running[oldest]
+            del self.running[oldest]
             oldest.pass_by()
 
 
 class Deadline:
     """One use of `Deadlines`."""
 
-    __slots__ = ("_cancelling_count", "_has_passed", "_owner", "_task", "due_s", "loop")
+    __slots__ = ("_cancelling_count", "_has_passed", "_owner", "_task", "due_s")
 
     def __init__(self, owner: Deadlines) -> None:
         self._owner = owner
@@ -64,18 +61,19 @@ class Deadline:
         self._task.cancel()
 
     def __enter__(self) -> None:
-        self.loop = loop = asyncio.get_running_loop()
-        self.due_s = loop.time() + self._owner.timeout_s
+        owner, loop = self._owner, asyncio.get_running_loop()
+        self.due_s = loop.time() + owner.timeout_s
         task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101 - only tasks wait
         self._task = task
         self._cancelling_count = task.cancelling()
-        self._owner._watch(self)  # noqa: SLF001 - the two are one thing
+        owner.running[self] = None
+        owner.watch(loop, self.due_s)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._owner._forget(self)  # noqa: SLF001
+        self._owner.running.pop(self, None)
         if self._has_passed and self._task.uncancel() <= self._cancelling_count and kind is asyncio.CancelledError:
             # As in asyncio.timeout: whoever else has cancelled the task is not robbed of it.
             raise TimeoutError from error

@@ -5,7 +5,7 @@ This module knows neither HTTP nor LDAP: the HTTP status of a code stands in `br
 
 BridgeError
 ├─ ConfigurationError
-├─ RequestError: Malformed, UnknownCommand, CallerRejected, TooLarge, NoEndpoint, TooBusy
+├─ RequestError: Malformed, UnknownCommand, CallerRejected, CallerElsewhere, TooLarge, NoEndpoint, TooBusy
 ├─ DirectoryError
 │  ├─ DirectoryUnavailable
 │  ├─ DirectoryRefused
@@ -90,6 +90,13 @@ class CallerRejected(RequestError):
 
     code = "unauthorized"
     summary = "The caller's user name or password is missing or wrong"
+
+
+class CallerElsewhere(RequestError):
+    """The caller's address is none from which the endpoint may be asked."""
+
+    code = "unauthorized"
+    summary = "The endpoint may not be asked from this address"
 
 
 class TooLarge(RequestError):

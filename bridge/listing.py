@@ -109,7 +109,7 @@ def _map_users(entries: Sequence[Entry], source: DirectorySource, tally: _Tally)
     """The users that the entries make; who makes none is counted."""
     attribute_map, list_disabled = source.attribute_map, source.list_disabled
     for entry in entries:
-        rejection = None if list_disabled else attribute_map.account_rejection(entry)
+        rejection = None if list_disabled else attribute_map.exclusion(entry)
         if rejection is not None:
             tally.add(rejection.value, entry.dn)
             continue

@@ -23,6 +23,10 @@ class Secret:
         """The bytes, for the one place that must send or compare them."""
         return self._value
 
+    def forget(self) -> None:
+        """The secret is empty from now on, for whoever still holds it: a frame, or the traceback of an error."""
+        self._value = b""
+
     def __bool__(self) -> bool:
         return bool(self._value)
 
@@ -66,6 +70,12 @@ class Rejection(Enum):
     NOT_AT_THIS_TIME = "not_at_this_time"
     NOT_FROM_THIS_PLACE = "not_from_this_place"
     ENTRY_GONE = "entry_gone"
+    TOO_MANY_GROUPS = "too_many_groups"
+    LOGON_NOT_GRANTED = "logon_not_granted"
+    REMEMBERED_FAILURE = "remembered_failure"
+    """This password was wrong a while ago; the directory was not asked again."""
+    HELD_BACK = "held_back"
+    """Too many different passwords were wrong of late; the directory was not asked, as it might lock the account."""
 
 
 @dataclass(frozen=True, slots=True)

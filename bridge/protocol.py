@@ -19,6 +19,7 @@ import orjson
 from bridge.errors import (
     ApprovalOutdated,
     BridgeError,
+    CallerElsewhere,
     CallerRejected,
     DirectoryRefused,
     DirectoryUnavailable,
@@ -49,9 +50,11 @@ CHALLENGE = 'Basic realm="MailStore LDAP bridge", charset="UTF-8"'
 """RFC 7617 §2.1."""
 
 _MESSAGE_LIMIT_CHARACTERS = 2000
+_FIELDS = (b"cmd", b"user", b"pass")
 _FORM = "application/x-www-form-urlencoded"
 _STATUSES: dict[type[BridgeError], int] = {
     CallerRejected: 401,
+    CallerElsewhere: 401,
     Malformed: 400,
     UnknownCommand: 400,
     TooLarge: 413,
@@ -229,8 +232,8 @@ def _parse_form(body: bytes) -> dict[bytes, bytes]:
     fields: dict[bytes, bytes] = {}
     for pair in body.split(b"&"):
         raw_name, _, raw_value = pair.partition(b"=")
-        name = _unquote(raw_name)
-        if name not in (b"cmd", b"user", b"pass"):
+        name = raw_name if raw_name in _FIELDS else _unquote(raw_name)
+        if name not in _FIELDS:
             continue
         if name in fields:
             raise Malformed(f"the field {name.decode()} comes twice")
@@ -250,14 +253,12 @@ def _unquote(raw: bytes) -> bytes:
 
 
 def _text(fields: dict[bytes, bytes], name: str) -> str:
-    value = fields[name.encode()]
-    _check_utf8(value, name)
-    return value.decode()
+    return _check_utf8(fields[name.encode()], name)
 
 
-def _check_utf8(value: bytes, name: str) -> None:
-    """Refuses what is no UTF-8; the exception holds no byte of it, as it may be a password."""
+def _check_utf8(value: bytes, name: str) -> str:
+    """The text. Refuses what is no UTF-8; the exception holds no byte of it, as it may be a password."""
     try:
-        value.decode()
+        return value.decode()
     except UnicodeDecodeError:
         raise Malformed(f"the field {name} is not UTF-8") from None

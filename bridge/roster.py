@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _SEPARATOR = b","
-_PORTION_COUNT = 500
-_STEP_MIN_COUNT = 100
-"""Of rows that are taken from a run at once."""
 _MERGED_COUNT = 4000
-"""Of rows that are sorted at once, in less than a millisecond."""
+"""Of rows in a run that is still merged with another: less than a millisecond of sorting at once."""
+_PORTION_COUNT = 4000
+"""Of rows that are made into a part of the roster at once, where they come from a single run."""
+_STEP_MIN_COUNT = 100
+"""Of rows that are taken from one of many runs at once."""
 
 
 def fold_user_name(user_name: str) -> str:
@@ -92,6 +93,10 @@ class Roster(Sequence[User]):
     def id_of(self, position: int) -> bytes:
         """The id of the user at `position`, in UTF-8."""
         return self._ids[self._id_ends[position] : self._id_ends[position + 1]]
+
+    def ids(self) -> Iterator[bytes]:
+        """The ids of all users, in UTF-8."""
+        return map(self.id_of, range(len(self)))
 
     def name_of(self, position: int) -> str:
         """The folded name of the user at `position`."""

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import os
 import random
+import resource
 import secrets
 import signal
 import ssl
@@ -33,6 +34,8 @@ from bridge.ops.tls import ServerCertificate
 from bridge.service import Bridge
 from bridge.source import DirectorySource
 from bridge.state.sqlite_store import SqliteSnapshotStore
+from bridge.throttle import MemoryThrottle, ThrottleRules
+from bridge.web.addresses import UNIX, AllowedAddresses, Troublemakers
 from bridge.web.admin import AdminHandler
 from bridge.web.callers import Callers
 from bridge.web.control import ControlHandler
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 
     from bridge.config.directories import Configuration, DirectorySection
     from bridge.config.loading import Loaded
+    from bridge.config.schema import EndpointSection
     from bridge.config.values import ListenAddress
     from bridge.events import Event, Observer
     from bridge.storage import SnapshotStore
@@ -59,6 +63,8 @@ _SWITCH_INTERVAL_S = 0.0005
 _M_MMAP_THRESHOLD = -3
 """The number in <malloc.h>."""
 _MMAP_THRESHOLD_BYTES = 1024 * 1024
+_PR_SET_DUMPABLE = 4
+"""The number in <linux/prctl.h>."""
 ABOUT_STRANGERS = (
     "A listing of it is kept, and the configuration doesn't have it any more. If it was renamed, the first listing "
     "under the new name has none to be compared with; `mailstore-bridge removals reset --directory NAME` forgets it."
@@ -117,6 +123,7 @@ def make_source(loaded: Loaded, position: int, observe: Observer) -> DirectorySo
         scope=_SCOPES[section.users.scope],
         login_template=section.login_template,
         list_disabled=section.disabled_accounts == "list",
+        password_changed=section.password_changed,
         ttl_s=configuration.cache.ttl_s,
         stale_if_error_s=configuration.cache.stale_if_error_s,
         min_user_count=removals.min_users,
@@ -152,6 +159,8 @@ def make_bridge(loaded: Loaded, observe: Observer, store: SnapshotStore) -> Brid
     configuration = loaded.configuration
     endpoints = {endpoint.path: configuration.directories_of(endpoint) for endpoint in configuration.endpoints}
     sources = [make_source(loaded, position, observe) for position in range(len(configuration.directories))]
+    auth = configuration.auth
+    rules = ThrottleRules(auth.remember_failures_s, auth.max_failures, auth.window_s, auth.remember_successes_s)
     return Bridge(
         endpoints,
         sources,
@@ -159,20 +168,29 @@ def make_bridge(loaded: Loaded, observe: Observer, store: SnapshotStore) -> Brid
         clock=time.time,
         make_token=lambda: f"mailstore-bridge-{secrets.token_hex(16)}",
         observe=observe,
+        throttle=MemoryThrottle(rules, secrets.token_bytes(32), time.time),
+        fast_refusals=auth.fast_refusals,
     )
 
 
 def make_callers(loaded: Loaded, limits: WebLimits) -> dict[str, Callers]:
     """Who may ask at each endpoint; the key is new with every configuration."""
-    key = secrets.token_bytes(32)
+    key, troublemakers = secrets.token_bytes(32), Troublemakers()
     found = {}
     for position, endpoint in enumerate(loaded.configuration.endpoints):
         passwords = {}
         for number, caller in enumerate(endpoint.callers):
             secret = loaded.secrets.get(("endpoints", position, "callers", number))
             passwords[caller.username] = secret if secret is not None else caller.password_hash or ""
-        found[endpoint.path] = Callers(passwords, key, limits)
+        found[endpoint.path] = Callers(passwords, key, limits, allowed=_allowed(endpoint), troublemakers=troublemakers)
     return found
+
+
+def _allowed(endpoint: EndpointSection) -> AllowedAddresses | None:
+    if endpoint.allow_from is None:
+        return None
+    networks = [network for network in endpoint.allow_from if not isinstance(network, str)]
+    return AllowedAddresses(networks, unix=UNIX in endpoint.allow_from)
 
 
 class Service:
@@ -336,7 +354,16 @@ def tune_interpreter() -> None:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
 
+def protect_memory() -> None:
+    """Keeps the memory through which passwords pass out of core dumps, and from other processes of the same user."""
+    with contextlib.suppress(OSError, ValueError):  # a unit may forbid the call; ours has LimitCORE=0 then
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(AttributeError, OSError):  # Linux alone has prctl(2)
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
 async def serve(loaded: Loaded, stderr: TextIO) -> None:
     """Runs the service until it is told to end."""
+    protect_memory()
     tune_interpreter()
     await Service(loaded, stderr, os.environ).run()

@@ -11,22 +11,25 @@ import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bridge.authentication import Authenticator
+from bridge.attempts import UserBinds
+from bridge.authentication import Authenticator, find_holder
 from bridge.comparison import find_claims
 from bridge.errors import ApprovalOutdated, BridgeError, SnapshotMissing, StateLost
-from bridge.events import NamesContested, RefreshFailed
+from bridge.events import NamesContested, Refreshed, RefreshFailed
 from bridge.model import EndpointHealth, Health, Problem, Status
 from bridge.protocol import Listing, MergedListing, compress, merge_rosters
 from bridge.roster import Roster
 from bridge.snapshots import DirectorySnapshots, how_to_approve
+from bridge.throttle import MemoryThrottle, ThrottleRules
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
-    from bridge.events import Observer
+    from bridge.events import Event, Observer
     from bridge.model import Report, Secret, Verdict
     from bridge.source import DirectorySource
     from bridge.storage import Snapshot, SnapshotStore
+    from bridge.throttle import HeldBack, Throttle
 
 _REFRESH_AT = 0.8
 """The part of the TTL after which a snapshot is renewed ahead of time."""
@@ -147,14 +150,14 @@ class Endpoint:
 
     async def _load_holders(self) -> Mapping[str, str]:
         if self._holders is None:
-            self._holders = await self._store.load_holders(self.path)
+            self._holders = self.authenticator.contested = await self._store.load_holders(self.path)
             self._told = self._holders
         return self._holders
 
     async def _save_holders(self, holders: Mapping[str, str]) -> None:
         if holders != self._holders:
             await self._store.save_holders(self.path, holders)
-            self._holders = holders
+            self._holders = self.authenticator.contested = holders
 
     async def _current_snapshots(self) -> tuple[Snapshot, ...]:
         outcomes = await asyncio.gather(
@@ -188,15 +191,22 @@ class Bridge:
         clock: Callable[[], float],
         make_token: Callable[[], str],
         observe: Observer,
+        throttle: Throttle | None = None,
+        fast_refusals: bool = False,
     ) -> None:
+        """Without a `throttle`, one with the default rules is made."""
         self._clock = clock
         self._observe = observe
-        self.directories = {source.name: DirectorySnapshots(source, store, clock, observe) for source in sources}
+        self.directories = {
+            source.name: DirectorySnapshots(source, store, clock, self._observe_directory) for source in sources
+        }
+        self._throttle = throttle or MemoryThrottle(ThrottleRules(), make_token().encode(), clock)
+        binds = UserBinds(self._throttle, fast_refusals=fast_refusals)
         self._endpoints: dict[str, Endpoint] = {}
         settling = asyncio.Lock()
         for path, names in endpoints.items():
             chosen = [self.directories[name] for name in names]
-            authenticator = Authenticator(path, chosen, clock, make_token, observe)
+            authenticator = Authenticator(path, chosen, binds, clock=clock, make_token=make_token, observe=observe)
             self._endpoints[path] = Endpoint(path, chosen, authenticator, store, observe, settling=settling)
             if len(chosen) > 1:
                 for directory in chosen:
@@ -268,6 +278,15 @@ class Bridge:
             if any(snapshots.source.name == directory for snapshots in endpoint.directories):
                 await endpoint.catch_up()
 
+    def held_back(self) -> tuple[HeldBack, ...]:
+        """Who is not bound any more for a while, as too many of their passwords were wrong."""
+        return self._throttle.held()
+
+    def release(self, user_name: str) -> int:
+        """How many users have been freed: those who typed this name, are listed by it, or have it as their id."""
+        listed = ((name, find_holder(snapshots, user_name)) for name, snapshots in self.directories.items())
+        return self._throttle.release(user_name, {(name, user.id) for name, user in listed if user is not None})
+
     def health(self) -> Health:
         """How each endpoint fares."""
         now_s = self._clock()
@@ -291,6 +310,17 @@ class Bridge:
             else:
                 pause_s = _RETRY_FIRST_S
                 await wait(_REFRESH_AT * snapshots.source.ttl_s)
+
+    def _observe_directory(self, event: Event) -> None:
+        """Passes the event on; whoever a new listing doesn't hold has their password checked by the directory again."""
+        self._observe(event)
+        if not isinstance(event, Refreshed):
+            return
+        directory = event.report.directory
+        remembered, snapshot = self._throttle.remembered_successes(directory), self.directories[directory].last_good
+        if remembered and snapshot is not None:
+            gone = {user_id.encode() for user_id in remembered}.difference(snapshot.roster.ids())
+            self._throttle.forget_successes(directory, [user_id.decode() for user_id in gone])
 
     async def aclose(self) -> None:
         """Nothing runs any more, and the directories are left."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bridge.directory import Scope, SearchRequest
 from bridge.errors import SearchInvalid
 from bridge.guard import RemovalPolicy
 from bridge.syntax.dn import DNError, is_at_or_below
-from bridge.syntax.filters import And, Equal, Or
+from bridge.syntax.filters import And, Equal, Or, parse_filter_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bridge.directory import Directory
+    from bridge.directory import Directory, Entry
     from bridge.mapping import AttributeMap
     from bridge.syntax.filters import Filter, FilterTemplate
 
@@ -32,15 +32,25 @@ class DirectorySource:
     login_template: FilterTemplate | None = None
     """None: users are found through the last listing, since their names are composed."""
     list_disabled: bool = False
+    password_changed: tuple[str, ...] = ()
+    """Attributes that take another value when a password is set; asked for when somebody logs in."""
     ttl_s: float = 300.0
     stale_if_error_s: float = 86_400.0
     min_user_count: int = 0
     removals: RemovalPolicy = field(default_factory=RemovalPolicy)
+    finds_by_user_name: bool = field(init=False, repr=False)
+    """Whether a login finds nobody by anything but the userName."""
     _attributes: tuple[str, ...] = field(init=False, repr=False)
+    _login_attributes: tuple[str, ...] = field(init=False, repr=False)
+    _mark_names: tuple[str, ...] = field(init=False, repr=False)
     _contexts: tuple[str, ...] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._attributes = self.attribute_map.attributes
+        names = {name.lower(): name for name in (*self._attributes, *self.password_changed)}
+        self._login_attributes = tuple(names.values())
+        self._mark_names = tuple(name.lower() for name in self.password_changed)
+        self.finds_by_user_name = self.login_template in (None, self._default_template())
 
     @property
     def name(self) -> str:
@@ -69,11 +79,28 @@ class DirectorySource:
     def login_search(self, base: str, login_filter: Filter) -> SearchRequest:
         """The search for one user below one base; two are enough to see that it isn't one."""
         both = And((self.users_filter, login_filter))
-        return SearchRequest(base, self.scope, both, self._attributes, size_limit_count=2)
+        return SearchRequest(base, self.scope, both, self._login_attributes, size_limit_count=2)
 
     def entry_search(self, dn: str) -> SearchRequest:
         """The search for one entry by its DN, if it is still one of the users."""
-        return SearchRequest(dn, Scope.BASE, self.users_filter, self._attributes, size_limit_count=2)
+        return SearchRequest(dn, Scope.BASE, self.users_filter, self._login_attributes, size_limit_count=2)
+
+    def login_search_by_id(self, base: str, user_id: str) -> SearchRequest:
+        """The search for one user whose id is known, below one base. There must be an id attribute."""
+        found = self.ids_search(base, (user_id,), self.users_filter, scope=self.scope)
+        return replace(found, attributes=self._login_attributes)
+
+    def password_mark(self, entry: Entry) -> tuple[bytes, ...]:
+        """What changes when the entry's password is set; empty where the directory shows nothing of it."""
+        found: tuple[bytes, ...] = ()
+        for name in self._mark_names:
+            if name in entry.attributes:
+                found += tuple(entry.attributes[name])
+        return found
+
+    def _default_template(self) -> FilterTemplate | None:
+        attribute = self.attribute_map.user_name_attribute
+        return parse_filter_template(f"({attribute}={{user}})") if attribute is not None else None
 
     def ids_search(
         self, base: str, user_ids: Iterable[str], *filters: Filter, scope: Scope = Scope.SUBTREE

@@ -22,6 +22,7 @@ from bridge.source import DirectorySource
 from bridge.storage import MemorySnapshotStore
 from bridge.syntax import ber
 from bridge.syntax.filters import parse_filter, parse_filter_template
+from bridge.throttle import MemoryThrottle, ThrottleRules
 from tests.faulty_server import FaultyServer, OnBind, small_directory
 from tests.slapd import PEOPLE, READER, READER_PASSWORD
 
@@ -51,9 +52,9 @@ class Setting:
         return verdict.directory if isinstance(verdict, Accepted) else verdict.reason
 
 
-def source(server: FaultyServer, name: str, **options: object) -> DirectorySource:
+def source(server: FaultyServer, name: str, *, bind_connection_count: int = 8, **options: object) -> DirectorySource:
     address = ServerAddress("ldap", "127.0.0.1", server.port)
-    limits = {"request_timeout_s": 2.0, "connect_timeout_s": 2.0}
+    limits = {"request_timeout_s": 2.0, "connect_timeout_s": 2.0, "bind_connection_count": bind_connection_count}
     settings = LdapSettings(
         name,
         (address,),
@@ -68,23 +69,33 @@ def source(server: FaultyServer, name: str, **options: object) -> DirectorySourc
         ),
         "bases": (PEOPLE,),
         "login_template": parse_filter_template("(uid={user})"),
+        "password_changed": ("pwdChangedTime",),
         **options,
     }
     return DirectorySource(directory=LdapDirectory(settings, lambda _event: None), **found)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
-async def setting(servers: Sequence[FaultyServer], **options: object) -> AsyncIterator[Setting]:
+async def setting(
+    servers: Sequence[FaultyServer],
+    *,
+    rules: ThrottleRules | None = None,
+    fast_refusals: bool = True,
+    endpoints: Sequence[str] = ("/m",),
+    **options: object,
+) -> AsyncIterator[Setting]:
     events, clock = list[Event](), Clock()
-    sources = [source(server, name, **options) for server, name in zip(servers, "abc", strict=False)]
+    sources = [source(server, name, **options) for server, name in zip(servers, "abc", strict=False)]  # type: ignore[arg-type]
     names = tuple(found.name for found in sources)
     bridge = Bridge(
-        {"/m": names},
+        dict.fromkeys(endpoints, names),
         sources,
         store=MemorySnapshotStore(),
         clock=clock,
         make_token=lambda: "token",
         observe=events.append,
+        throttle=MemoryThrottle(rules or ThrottleRules(), b"k" * 32, clock),
+        fast_refusals=fast_refusals,
     )
     try:
         yield Setting(bridge, events, clock)
@@ -143,9 +154,16 @@ def answers(code: int, text: str = "", controls: bytes = b"", tail: bytes = b"")
     return on_bind
 
 
-def control(name: str, value: bytes | None) -> bytes:
-    content = (ber.write_octets(name.encode()), b"" if value is None else ber.write_octets(value))
-    return ber.write_element(0xA0, ber.write_element(ber.SEQUENCE, *content))
+def controls_of(*each: tuple[str, bytes]) -> bytes:
+    found = [
+        ber.write_element(ber.SEQUENCE, ber.write_octets(name.encode()), ber.write_octets(value))
+        for name, value in each
+    ]
+    return ber.write_element(0xA0, *found)
+
+
+def control(name: str, value: bytes) -> bytes:
+    return controls_of((name, value))
 
 
 def policy(*, error: int | None = None, grace: int | None = None, expires: int | None = None) -> bytes:
@@ -159,6 +177,16 @@ def policy(*, error: int | None = None, grace: int | None = None, expires: int |
     return control(messages.PASSWORD_POLICY, ber.write_element(ber.SEQUENCE, *parts))
 
 
+def both_of_389(error: int) -> bytes:
+    """The controls of 389 DS: the one of the policy draft, and Netscape's own."""
+    value = ber.write_element(ber.SEQUENCE, ber.write_integer(error, 0x81))
+    return controls_of((messages.PASSWORD_POLICY, value), (messages.PASSWORD_EXPIRED, b"0"))
+
+
+EXPIRED_389, MUST_CHANGE_389 = both_of_389(0), both_of_389(2)
+
+
+INACTIVATED = "Account inactivated. Contact system administrator."
 AD = "80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, data {}, v1db1\0"
 
 
@@ -188,8 +216,33 @@ AD = "80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, da
         (answers(49, AD.format("773")), Rejection.MUST_CHANGE_PASSWORD),
         (answers(49, AD.format("775")), Rejection.ACCOUNT_LOCKED),
         (answers(49, AD.format("999")), Rejection.WRONG_PASSWORD),
+        (answers(49, AD.format("52f")), Rejection.LOGON_NOT_GRANTED),
+        (answers(49, AD.format("568")), Rejection.TOO_MANY_GROUPS),
+        (answers(49, AD.format("569")), Rejection.LOGON_NOT_GRANTED),
+        (answers(49, AD.format("0")), Rejection.WRONG_PASSWORD),
+        (answers(49, AD.format("52E").upper()), Rejection.WRONG_PASSWORD),
+        (answers(53, AD.format("775")), Rejection.ACCOUNT_DISABLED),
+        (answers(49, "Simple Bind Failed: NT_STATUS_NO_SUCH_USER"), Rejection.ENTRY_GONE),
+        (answers(49, "Simple Bind Failed: NT_STATUS_WRONG_PASSWORD"), Rejection.WRONG_PASSWORD),
+        (answers(49, "Simple Bind Failed: NT_STATUS_LOGON_FAILURE"), Rejection.WRONG_PASSWORD),
+        (answers(49, "Simple Bind Failed: NT_STATUS_ACCOUNT_RESTRICTION"), Rejection.LOGON_NOT_GRANTED),
+        (answers(49, "Simple Bind Failed: NT_STATUS_INVALID_LOGON_HOURS"), Rejection.NOT_AT_THIS_TIME),
+        (answers(49, "Simple Bind Failed: NT_STATUS_INVALID_WORKSTATION"), Rejection.NOT_FROM_THIS_PLACE),
+        (answers(49, "Simple Bind Failed: NT_STATUS_PASSWORD_EXPIRED"), Rejection.PASSWORD_EXPIRED),
+        (answers(49, "Simple Bind Failed: NT_STATUS_ACCOUNT_DISABLED"), Rejection.ACCOUNT_DISABLED),
+        (answers(49, "Simple Bind Failed: NT_STATUS_TOO_MANY_CONTEXT_IDS"), Rejection.TOO_MANY_GROUPS),
+        (answers(49, "Simple Bind Failed: NT_STATUS_LOGON_TYPE_NOT_GRANTED"), Rejection.LOGON_NOT_GRANTED),
+        (answers(49, "Simple Bind Failed: NT_STATUS_ACCOUNT_EXPIRED"), Rejection.ACCOUNT_EXPIRED),
+        (answers(49, "Simple Bind Failed: NT_STATUS_PASSWORD_MUST_CHANGE"), Rejection.MUST_CHANGE_PASSWORD),
+        (answers(49, "Simple Bind Failed: NT_STATUS_ACCOUNT_LOCKED_OUT"), Rejection.ACCOUNT_LOCKED),
+        (answers(49, "Simple Bind Failed: NT_STATUS_OK"), Rejection.WRONG_PASSWORD),
+        (answers(49, "password expired!", controls=EXPIRED_389), Rejection.PASSWORD_EXPIRED),
+        (answers(0, controls=MUST_CHANGE_389), Rejection.MUST_CHANGE_PASSWORD),
         (answers(19), Rejection.ACCOUNT_LOCKED),
+        (answers(19, "Exceed password retry limit. Please try later."), Rejection.ACCOUNT_LOCKED),
         (answers(53), Rejection.ACCOUNT_DISABLED),
+        (answers(53, INACTIVATED, controls=policy(error=1)), Rejection.ACCOUNT_DISABLED),
+        (answers(53, "Entry permanently locked."), Rejection.ACCOUNT_LOCKED),
         (answers(48), Rejection.NO_PASSWORD),
         (answers(32), Rejection.ENTRY_GONE),
         (answers(34), Rejection.ENTRY_GONE),

@@ -167,6 +167,7 @@ def test_render_verdict_is_the_same_for_every_reason() -> None:
 
 ERRORS = [
     (errors.CallerRejected(), 401, "unauthorized"),
+    (errors.CallerElsewhere(), 401, "unauthorized"),
     (errors.Malformed("x"), 400, "bad_request"),
     (errors.UnknownCommand("x"), 400, "bad_request"),
     (errors.NoEndpoint(), 404, "not_found"),

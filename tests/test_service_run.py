@@ -129,3 +129,40 @@ async def test_server_that_drops_the_connection_in_the_middle_gives_no_shorter_l
             assert (status, answer["error"]) == (503, "directory_unavailable")
             assert "closed the connection" in answer["message"]
             assert len(await client.list_users()) == 25
+
+
+@pytest.mark.parametrize(
+    ("allowed", "over_tcp", "over_unix"),
+    [
+        (None, 200, 200),
+        ("[127.0.0.0/8]", 200, 401),
+        ("[127.0.0.0/8, unix]", 200, 200),
+        ("unix", 401, 200),
+        ("[192.0.2.0/24, '2001:db8::1']", 401, 401),
+    ],
+)
+async def test_allow_from_decides_from_where_an_endpoint_is_asked(
+    tmp_path: Path, allowed: str | None, over_tcp: int, over_unix: int
+) -> None:
+    """By network, and by name for a Unix socket; the answer tells the administrator what to add."""
+    socket = tmp_path / "bridge.sock"
+    async with FaultyServer(small_directory("anna")) as server:
+        file = configuration(server.url, tmp_path)
+        text = file.read_text().replace('listen: "127.0.0.1:0"}', f'listen: ["127.0.0.1:0", "unix:{socket}"]}}', 1)
+        if allowed is not None:
+            text = text.replace("  - path: /mailstore\n", f"  - path: /mailstore\n    allow_from: {allowed}\n")
+        file.write_text(text)
+        async with running_bridge(file) as client:
+            user = ("-u", f"{CALLER}:{CALLER_PASSWORD}", "-d", "cmd=auth&user=anna&pass=Pass-anna")
+            answers = [await client.curl(*user), await client.curl(*user, "--unix-socket", str(socket))]
+            log = client.log.getvalue()
+    assert [status for status, _ in answers] == [over_tcp, over_unix]
+    for (status, body), place in zip(answers, ("from 127.0.0.1", "through a Unix socket"), strict=True):
+        if status == 200:
+            assert body == b'{"succeeded":true}'
+            continue
+        found = json.loads(body)
+        assert found["error"] == "unauthorized"
+        assert place in found["message"]
+        assert "allow_from" in found["message"]
+        assert place in log

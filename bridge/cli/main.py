@@ -33,7 +33,7 @@ from bridge.errors import (
     StateUnavailable,
 )
 from bridge.model import Accepted, Secret
-from bridge.run import make_bridge, serve
+from bridge.run import make_bridge, protect_memory, serve
 
 if TYPE_CHECKING:
     from bridge.config.loading import Loaded
@@ -120,6 +120,7 @@ def auth_command(config_path: str, endpoint: str | None, user: str) -> None:
 
     It is asked for on the terminal, or is the first line of standard input.
     """
+    protect_memory()
     loaded = load_configuration(config_path)
     path = _endpoint(loaded, endpoint)
     if sys.stdin.isatty():

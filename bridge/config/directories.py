@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Se
 from bridge.config.presets import Preset, load_preset, preset_names
 from bridge.config.schema import (
     AdminSection,
+    AuthSection,
     CacheSection,
     DurationS,
     EndpointSection,
@@ -260,6 +261,11 @@ class DirectorySection(Section):
         )
 
     @property
+    def password_changed(self) -> tuple[str, ...]:
+        """The attributes that take another value when a password is set."""
+        return self._preset.password_changed
+
+    @property
     def login_template(self) -> FilterTemplate | None:
         """The filter that finds one user, or None where userName is composed."""
         text = self.login_filter or self._preset.login_filter
@@ -286,6 +292,7 @@ class Configuration(Section):
     )
     cache: CacheSection = Field(CacheSection(), description="How long a listing is good for.")
     removals: RemovalsSection = Field(RemovalsSection(), description="When a listing is not believed.")
+    auth: AuthSection = Field(AuthSection(), description="How wrong passwords are kept from locking accounts.")
 
     def directories_of(self, endpoint: EndpointSection) -> tuple[str, ...]:
         """The names of an endpoint's directories, the first ones first."""

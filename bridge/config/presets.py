@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bridge.config.yaml12 import read_yaml
 from bridge.mapping import AccountState, IdForm
 from bridge.model import Rejection
+from bridge.syntax.times import TimeForm
 
 
 class PresetState(BaseModel):
@@ -21,10 +22,11 @@ class PresetState(BaseModel):
     attribute: str
     equals: str | None = None
     bit: int | None = None
+    past: TimeForm | None = None
 
     def build(self) -> AccountState:
         """The state as the mapping tests it."""
-        return AccountState(Rejection(self.rejection), self.attribute, self.equals, self.bit)
+        return AccountState(Rejection(self.rejection), self.attribute, self.equals, self.bit, self.past)
 
 
 class PresetAttributes(BaseModel):
@@ -51,6 +53,8 @@ class Preset(BaseModel):
     login_filter: str | None = None
     """None makes it from userName."""
     account_states: tuple[PresetState, ...] = ()
+    password_changed: tuple[str, ...] = ()
+    """Attributes that take another value when a password is set."""
 
 
 def load_preset(name: str) -> Preset:

@@ -5,6 +5,7 @@ Sections check themselves; `bridge.config.loading` turns what they find into mes
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -139,6 +140,24 @@ def _check_path(text: str) -> str:
     return text
 
 
+def _parse_network(value: object) -> object:
+    if value == "unix":
+        return value
+    try:
+        return ipaddress.ip_network(value if isinstance(value, str) else "")
+    except ValueError as error:
+        inside = "has bits beyond its length" if "host bits" in str(error) else "is none"
+        raise ValueError(f"must be a network such as 192.0.2.0/24, an address, or unix; it {inside}") from error
+
+
+Network = Annotated[
+    ipaddress.IPv4Network | ipaddress.IPv6Network | Literal["unix"],
+    BeforeValidator(_parse_network),
+    WithJsonSchema({"type": "string", "examples": ["192.0.2.0/24", "2001:db8::/32", "unix"]}),
+]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+
+
 class EndpointSection(Section):
     """One address for one MailStore instance."""
 
@@ -147,6 +166,9 @@ class EndpointSection(Section):
     )
     callers: Annotated[tuple[CallerSection, ...], BeforeValidator(as_listed), Field(min_length=1)] = Field(
         description="Who may ask."
+    )
+    allow_from: Networks | None = Field(
+        None, description="From where: networks and addresses, and `unix` for a Unix socket; default: everywhere."
     )
     directories: Words | None = Field(None, description="Names of directories, the first ones first; default: all.")
 
@@ -159,6 +181,24 @@ class CacheSection(Section):
         86_400.0, alias="stale_if_error", description="A younger listing is answered while the directory fails."
     )
     refresh_ahead: bool = Field(True, description="Renew listings before they expire, so that nobody waits.")
+
+
+class AuthSection(Section):
+    """How wrong passwords are kept from locking accounts."""
+
+    remember_failures_s: DurationS = Field(
+        1800.0, alias="remember_failures", description="A wrong password is refused again without a bind; 0s: never."
+    )
+    max_failures: int = Field(
+        4, ge=1, le=100, description="Different wrong passwords of one user; after that many there are no binds."
+    )
+    window_s: DurationS = Field(1800.0, alias="window", description="How long after the last wrong one they count.")
+    remember_successes_s: DurationS = Field(
+        0.0, alias="remember_successes", description="A right password is accepted again without a bind; 0s: never."
+    )
+    fast_refusals: bool = Field(
+        False, description="Refuse without waiting as long as a bind takes; time then tells who exists."
+    )
 
 
 class RemovalsSection(Section):

@@ -59,19 +59,41 @@ _BIND_REJECTIONS = {
     INVALID_CREDENTIALS: Rejection.WRONG_PASSWORD,
     UNWILLING_TO_PERFORM: Rejection.ACCOUNT_DISABLED,  # 389 DS: nsAccountLock
 }
+# FreeIPA: "Entry permanently locked." comes with the result that 389 DS gives to disabled accounts.
+_LOCKED = re.compile(r"\blocked\b", re.IGNORECASE)
 
 # AD: the cause stands behind "data" in the diagnostic message of result 49, in hexadecimal (MS-ERREF §2.2).
 _AD_CAUSE = re.compile(r"\bdata ([0-9a-f]{1,8})\b", re.IGNORECASE)
 _AD_REJECTIONS = {
     0x525: Rejection.ENTRY_GONE,
     0x52E: Rejection.WRONG_PASSWORD,
+    0x52F: Rejection.LOGON_NOT_GRANTED,
     0x530: Rejection.NOT_AT_THIS_TIME,
     0x531: Rejection.NOT_FROM_THIS_PLACE,
     0x532: Rejection.PASSWORD_EXPIRED,
     0x533: Rejection.ACCOUNT_DISABLED,
+    0x568: Rejection.TOO_MANY_GROUPS,
+    0x569: Rejection.LOGON_NOT_GRANTED,
     0x701: Rejection.ACCOUNT_EXPIRED,
     0x773: Rejection.MUST_CHANGE_PASSWORD,
     0x775: Rejection.ACCOUNT_LOCKED,
+}
+# Samba: older versions name the status instead, as in "Simple Bind Failed: NT_STATUS_ACCOUNT_DISABLED" (MS-ERREF §2.3).
+_NT_STATUS = re.compile(r"\bNT_STATUS_([A-Z_]+)")
+_NT_REJECTIONS = {
+    "NO_SUCH_USER": Rejection.ENTRY_GONE,
+    "WRONG_PASSWORD": Rejection.WRONG_PASSWORD,
+    "LOGON_FAILURE": Rejection.WRONG_PASSWORD,
+    "ACCOUNT_RESTRICTION": Rejection.LOGON_NOT_GRANTED,
+    "INVALID_LOGON_HOURS": Rejection.NOT_AT_THIS_TIME,
+    "INVALID_WORKSTATION": Rejection.NOT_FROM_THIS_PLACE,
+    "PASSWORD_EXPIRED": Rejection.PASSWORD_EXPIRED,
+    "ACCOUNT_DISABLED": Rejection.ACCOUNT_DISABLED,
+    "TOO_MANY_CONTEXT_IDS": Rejection.TOO_MANY_GROUPS,
+    "LOGON_TYPE_NOT_GRANTED": Rejection.LOGON_NOT_GRANTED,
+    "ACCOUNT_EXPIRED": Rejection.ACCOUNT_EXPIRED,
+    "PASSWORD_MUST_CHANGE": Rejection.MUST_CHANGE_PASSWORD,
+    "ACCOUNT_LOCKED_OUT": Rejection.ACCOUNT_LOCKED,
 }
 
 # draft-behera-ldap-password-policy-11 §6.2; the numbers from 3 on speak of changing a password.
@@ -103,6 +125,10 @@ def judge_user_bind(response: Response, peer: Peer) -> BindResult:
         return BindResult(peer.server, diagnostic_message=response.diagnostic_message)
     if code == SUCCESS:
         rejection = _policy_rejection(response)
+    elif code == UNWILLING_TO_PERFORM:
+        # 389 DS: the policy control calls a disabled account locked, so the result speaks first.
+        is_locked = _LOCKED.search(response.diagnostic_message) is not None
+        rejection = Rejection.ACCOUNT_LOCKED if is_locked else Rejection.ACCOUNT_DISABLED
     elif code in _BIND_REJECTIONS:
         rejection = _ad_rejection(response) or _policy_rejection(response) or _BIND_REJECTIONS[code]
     else:
@@ -174,8 +200,13 @@ def _places(response: Response) -> str:
 
 
 def _ad_rejection(response: Response) -> Rejection | None:
-    found = _AD_CAUSE.search(response.diagnostic_message) if response.result_code == INVALID_CREDENTIALS else None
-    return _AD_REJECTIONS.get(int(found[1], 16)) if found else None
+    message = response.diagnostic_message
+    if response.result_code != INVALID_CREDENTIALS or not message:
+        return None
+    if (cause := _AD_CAUSE.search(message)) is not None:
+        return _AD_REJECTIONS.get(int(cause[1], 16))
+    status = _NT_STATUS.search(message)
+    return _NT_REJECTIONS.get(status[1]) if status else None
 
 
 def _policy_rejection(response: Response) -> Rejection | None:

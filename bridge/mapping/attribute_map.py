@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from dataclasses import dataclass, field
 from enum import Enum
@@ -12,16 +13,20 @@ from bridge.errors import EntryUnusable
 from bridge.mapping.addresses import AddressRules
 from bridge.mapping.plain import PlainMap, make_plain_map
 from bridge.model import Rejection, User
+from bridge.syntax.times import parse_time_s
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bridge.directory import Entry
     from bridge.mapping.items import Item
+    from bridge.syntax.times import TimeForm
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ARCHIVE_NAME_REPLACES = re.compile(r'["<>|:\\/]')
 _GUID_BYTES = 16
+_LASTING = frozenset((Rejection.ACCOUNT_DISABLED, Rejection.ACCOUNT_EXPIRED))
+"""What takes somebody out of the list. A lock or a password to be changed doesn't: MailStore might delete the user."""
 
 
 class IdForm(Enum):
@@ -34,7 +39,10 @@ class IdForm(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """An attribute that tells that an account may not be used; the test is one of `equals`, `bit` and `present`."""
+    """An attribute that tells that an account may not be used.
+
+    The test is one of `equals`, `bit` and `past`; without any, the attribute need only be there.
+    """
 
     rejection: Rejection
     attribute: str
@@ -42,6 +50,9 @@ class AccountState:
     """The value in this spelling, case ignored."""
     bit: int | None = None
     """A number of which this bit is set."""
+    past: TimeForm | None = None
+    """A time that has passed, written in this form."""
+    clock: Callable[[], float] = field(default=time.time, repr=False)
     key: str = field(init=False, repr=False)
     """The attribute in lower case."""
 
@@ -49,7 +60,7 @@ class AccountState:
         object.__setattr__(self, "key", self.attribute.lower())
 
     def applies(self, entry: Entry) -> bool:
-        """Whether the entry is in this state; a value that is no number has no bits."""
+        """Whether the entry is in this state; what is no number has no bits, what is no time never passes."""
         raw_values = entry.attributes.get(self.key)
         if not raw_values:
             return False
@@ -58,6 +69,9 @@ class AccountState:
             return any(value.lower() == self.equals.lower() for value in values)
         if self.bit is not None:
             return any(int(value) & self.bit for value in values if re.fullmatch(r"-?\d+", value, re.ASCII))
+        if self.past is not None:
+            times_s = [parse_time_s(value, self.past) for value in values]
+            return any(found_s is not None and found_s <= self.clock() for found_s in times_s)
         return True
 
 
@@ -128,6 +142,13 @@ class AttributeMap:
         """Why the account may not be used, or None."""
         for state in self.account_states:
             if state.key in entry.attributes and state.applies(entry):
+                return state.rejection
+        return None
+
+    def exclusion(self, entry: Entry) -> Rejection | None:
+        """Why the account is left out of the list, or None."""
+        for state in self.account_states:
+            if state.key in entry.attributes and state.rejection in _LASTING and state.applies(entry):
                 return state.rejection
         return None
 

@@ -6,6 +6,7 @@ The logger is made here and passed on; what libraries log goes the same way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -237,8 +238,9 @@ class _LineWriter:
         self._write("".join(lines))
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        with contextlib.suppress(OSError, ValueError):  # where nobody reads the log any more, the service goes on
+            self._stream.write(text)
+            self._stream.flush()
 
 
 def _add_level_and_time(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 import argon2
 
-from bridge.errors import CallerRejected, TooBusy
+from bridge.errors import CallerElsewhere, CallerRejected, TooBusy
 from bridge.model import Secret
+from bridge.web.addresses import Troublemakers, parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from bridge.protocol import Credentials
+    from bridge.web.addresses import AllowedAddresses, Trouble
     from bridge.web.limits import WebLimits
 
 _REFUSED_MAX_COUNT = 1000
@@ -34,10 +36,16 @@ class Callers:
         key: bytes,
         limits: WebLimits,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        allowed: AllowedAddresses | None = None,
+        troublemakers: Troublemakers | None = None,
     ) -> None:
+        """`allowed` None takes callers from everywhere."""
         self._key = key
         self._limits = limits
         self._pause = pause
+        self._allowed = allowed
+        self._troublemakers = Troublemakers() if troublemakers is None else troublemakers
         self._hashes = {name: found for name, found in passwords.items() if isinstance(found, str)}
         self._accepted = {
             self._recognise(name, found) for name, found in passwords.items() if isinstance(found, Secret)
@@ -50,19 +58,34 @@ class Callers:
         self._queue_count = 0
         self._slowed_count = 0
 
-    async def verify(self, credentials: Credentials) -> None:
-        """Returns if the caller is one of ours.
+    def check_address(self, remote: str | None) -> None:
+        """Returns if the endpoint may be asked from there. Raises `CallerElsewhere`."""
+        if self._allowed is None or self._allowed.allows(remote):
+            return
+        address = parse_address(remote)
+        if address is None:
+            raise CallerElsewhere(
+                "the request came through a Unix socket", remedy="Add `unix` to allow_from of this endpoint."
+            )
+        raise CallerElsewhere(
+            f"the request came from {address}",
+            remedy="Add the address of MailStore, or of the proxy in between, to allow_from of this endpoint.",
+        )
+
+    async def verify(self, credentials: Credentials, remote: str | None = None) -> None:
+        """Returns if the caller is one of ours, at once where it is known, whatever others do.
 
         Raises `CallerRejected`, or `TooBusy` where too many are being checked.
         """
         digest = self._recognise(credentials.username, credentials.password)
         if self._is_accepted(digest):
             return
-        if digest not in self._refused and await self._matches_hash(credentials):
+        trouble = self._troublemakers.of(remote)
+        if digest not in self._refused and await self._matches_hash(credentials, trouble):
             self._accepted.add(digest)
             return
         self._remember_refused(digest)
-        await self._slow_down()
+        await self._slow_down(trouble)
         raise CallerRejected(remedy="Enter the user name and the password of `callers` in MailStore.")
 
     def _recognise(self, username: str, password: Secret) -> bytes:
@@ -78,17 +101,23 @@ class Callers:
             found |= hmac.compare_digest(known, digest)
         return found
 
-    async def _matches_hash(self, credentials: Credentials) -> bool:
+    async def _matches_hash(self, credentials: Credentials, trouble: Trouble) -> bool:
         if self._nobodys_hash is None:
             return False
-        if self._queue_count >= self._limits.caller_queue_count:
+        limits = self._limits
+        if (
+            self._queue_count >= limits.caller_queue_count
+            or trouble.hashing_count >= limits.caller_queue_per_address_count
+        ):
             raise TooBusy("too many callers are being checked", remedy="Try again in a moment.")
         self._queue_count += 1
+        trouble.hashing_count += 1
         try:
             async with self._one_at_a_time:
                 return await asyncio.to_thread(self._verify_hash, credentials)
         finally:
             self._queue_count -= 1
+            trouble.hashing_count -= 1
 
     def _verify_hash(self, credentials: Credentials) -> bool:
         known = self._hashes.get(credentials.username)
@@ -104,11 +133,14 @@ class Callers:
         if len(self._refused) > _REFUSED_MAX_COUNT:
             self._refused.popitem(last=False)
 
-    async def _slow_down(self) -> None:
-        if self._slowed_count >= self._limits.slowed_count:
+    async def _slow_down(self, trouble: Trouble) -> None:
+        limits, doubling_count = self._limits, self._troublemakers.doublings(trouble)
+        if self._slowed_count >= limits.slowed_count or trouble.waiting_count >= limits.slowed_per_address_count:
             return
         self._slowed_count += 1
+        trouble.waiting_count += 1
         try:
-            await self._pause(self._limits.refused_pause_s)
+            await self._pause(limits.refused_pause_s * 2**doubling_count)
         finally:
             self._slowed_count -= 1
+            trouble.waiting_count -= 1

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from bridge import __version__
 from bridge.deadlines import Deadlines
-from bridge.errors import BridgeError, CallerRejected, Malformed, NoEndpoint, TooBusy, TooLarge
+from bridge.errors import BridgeError, CallerElsewhere, CallerRejected, Malformed, NoEndpoint, TooBusy, TooLarge
 from bridge.events import RequestAnswered
 from bridge.protocol import (
     BODY_LIMIT_BYTES,
@@ -133,6 +133,7 @@ class MailStoreHandler:
         trace.endpoint = path
         if request.method != "POST":
             return Reply(405, _WHAT_THIS_IS.encode(), (("Allow", "POST"), ("Content-Type", _PLAIN_TEXT)))
+        callers.check_address(request.remote)
         body = await self._read_body(request)
         headers = request.headers.getall("Authorization", [])
         if len(headers) > 1:
@@ -142,8 +143,9 @@ class MailStoreHandler:
             trace.challenge = True
             raise CallerRejected(remedy="Enter the user name and the password of `callers` in MailStore.")
         trace.caller = credentials.username
-        await callers.verify(credentials)
+        await callers.verify(credentials, request.remote)
         command = parse_command(body, request.headers.get("Content-Type"))
+        del body, credentials  # Security: nothing but the command holds a password while the directory is asked
         if isinstance(command, ListCommand):
             trace.command = "list"
             return await self._list(request, path)
@@ -173,15 +175,15 @@ class MailStoreHandler:
 
     async def _read_body(self, request: web.BaseRequest) -> bytes:
         """The whole body. Raises `TooLarge`, and `Malformed` where it doesn't come in time."""
-        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if (request.content_length or 0) > BODY_LIMIT_BYTES:
-            raise TooLarge(f"more than {BODY_LIMIT_BYTES} bytes")
         if request.content.is_eof():  # it came with the headers, as a small form does
             body = request.content.read_nowait()
             if len(body) > BODY_LIMIT_BYTES:
                 raise TooLarge(f"more than {BODY_LIMIT_BYTES} bytes")
             return body
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if (request.content_length or 0) > BODY_LIMIT_BYTES:
+            raise TooLarge(f"more than {BODY_LIMIT_BYTES} bytes")
         return await self._receive_body(request)
 
     async def _receive_body(self, request: web.BaseRequest) -> bytes:
@@ -206,7 +208,7 @@ class MailStoreHandler:
         response.headers["X-Request-Id"] = trace.request_id
         for name, value in reply.headers:
             response.headers[name] = value
-        if isinstance(trace.error, Malformed | TooLarge):
+        if isinstance(trace.error, Malformed | TooLarge | CallerElsewhere):
             response.force_close()  # what is left of the body is not waited for
         try:
             if is_taken_at_once:

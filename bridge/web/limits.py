@@ -25,7 +25,11 @@ class WebLimits:
     """Connections at once; one more is closed at once."""
     caller_queue_count: int = 8
     """Callers whose password hash is being computed or waits for it; one more is told to come again."""
+    caller_queue_per_address_count: int = 2
+    """Of those, from one address: whoever guesses takes no place from callers elsewhere."""
     refused_pause_s: float = 0.5
-    """What a wrong password costs its caller."""
+    """What the first wrong password costs its caller; each further one from this address twice as much, up to 8 s."""
     slowed_count: int = 32
     """Wrong callers that are made to wait at once; others get their answer right away."""
+    slowed_per_address_count: int = 8
+    """Of those, from one address."""

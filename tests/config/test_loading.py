@@ -243,3 +243,20 @@ def test_json_schema_describes_every_key() -> None:
         assert all("description" in item or "$ref" in item for item in found.values())
     assert all("description" in section for section in schema["$defs"].values())
     assert schema["$defs"]["CacheSection"]["properties"]["ttl"]["type"] == "string"
+
+
+def test_auth_defaults_stay_below_common_lock_out_thresholds() -> None:
+    """Four wrong ones where directories count to five, over the half an hour that is a common window."""
+    auth = load_text(VALID).configuration.auth
+    assert auth.max_failures < 5
+    assert auth.window_s >= 1800.0
+    assert auth.remember_failures_s >= auth.window_s
+    assert (auth.remember_successes_s, auth.fast_refusals) == (0.0, False)
+
+
+def test_auth_is_taken_as_it_is_written() -> None:
+    """Each key under its own name."""
+    line = "auth: {remember_failures: 10m, max_failures: 2, window: 20m, remember_successes: 5m, fast_refusals: true}\n"
+    auth = load_text(VALID + line).configuration.auth
+    found = (auth.remember_failures_s, auth.max_failures, auth.window_s, auth.remember_successes_s, auth.fast_refusals)
+    assert found == (600.0, 2, 1200.0, 300.0, True)

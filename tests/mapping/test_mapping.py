@@ -10,6 +10,7 @@ from bridge.directory import Entry
 from bridge.errors import EntryUnusable
 from bridge.mapping import AccountState, AddressRules, AttributeMap, IdForm, MappingError, parse_item
 from bridge.model import Rejection, User
+from bridge.syntax.times import TimeForm
 
 VALUES = {
     "uid": ["Anna"],
@@ -123,6 +124,37 @@ def test_attribute_map_asks_for_each_attribute_once() -> None:
     assert MAP.attributes == names
     assert MAP.user_name_attribute is None
     assert AttributeMap(None, (parse_item("uid"),)).user_name_attribute == "uid"
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "expected"),
+    [
+        (TimeForm.FILETIME, b"116444736010000000", True),
+        (TimeForm.FILETIME, b"116444736010000001", False),
+        (TimeForm.FILETIME, b"0", False),
+        (TimeForm.FILETIME, b"9223372036854775807", False),
+        (TimeForm.GENERALIZED_TIME, b"19700101000001Z", True),
+        (TimeForm.GENERALIZED_TIME, b"19700101000002Z", False),
+        (TimeForm.GENERALIZED_TIME, b"soon", False),
+        (TimeForm.DAYS, b"0", True),
+        (TimeForm.DAYS, b"1", False),
+        (TimeForm.DAYS, b"\xff", False),
+    ],
+)
+def test_account_ends_at_its_time(form: TimeForm, value: bytes, expected: bool) -> None:
+    """From the moment on that the attribute names, by the clock; never, where it names none."""
+    state = AccountState(Rejection.ACCOUNT_EXPIRED, "ends", past=form, clock=lambda: 1.0)
+    assert state.applies(entry(ends=[value])) is expected
+    assert not state.applies(entry())
+
+
+def test_only_lasting_states_exclude() -> None:
+    """A lock bars the login and leaves the user in the list; of two states, each question has its own answer."""
+    locked, expired = entry(locked=[b"true"]), entry(locked=[b"TRUE"], expired=[b"x"])
+    assert (MAP.account_rejection(locked), MAP.exclusion(locked)) == (Rejection.ACCOUNT_LOCKED, None)
+    assert MAP.account_rejection(expired) is Rejection.ACCOUNT_LOCKED
+    assert MAP.exclusion(expired) is Rejection.ACCOUNT_EXPIRED
+    assert MAP.exclusion(entry()) is None
 
 
 def test_map_entry_makes_a_user() -> None:

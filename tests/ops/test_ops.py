@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 import json
 import logging
@@ -107,6 +109,31 @@ def test_what_libraries_log_goes_the_same_way() -> None:
         root.handlers, root.level = handlers, level
     line = json.loads(stream.getvalue())
     assert (line["event"], line["library"], line["message"]) == ("library.logged", "aiohttp.server", "odd thing")
+
+
+async def test_lines_of_one_turn_are_written_together_and_in_order() -> None:
+    """Nothing is written in the midst of a turn, and everything when it is over."""
+    stream = io.StringIO()
+    logger = make_logger("info", "json", stream, {})
+    logger.info("first")
+    logger.info("second")
+    assert stream.getvalue() == ""
+    await asyncio.sleep(0)
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["first", "second"]
+
+
+async def test_log_that_nobody_reads_any_more_ends_nothing() -> None:
+    """A closed pipe is no reason to answer no requests, nor to complain about it into the same pipe."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    troubles: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: troubles.append(context))
+    stream = os.fdopen(writer, "w")
+    make_logger("info", "json", stream, {}).info("lost")
+    await asyncio.sleep(0)
+    assert troubles == []
+    with contextlib.suppress(BrokenPipeError):
+        stream.close()
 
 
 def test_metrics_count_events_and_name_no_user() -> None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_network
 
 import argon2
 import pytest
 
-from bridge.errors import CallerRejected, TooBusy
+from bridge.errors import CallerElsewhere, CallerRejected, TooBusy
 from bridge.model import Secret
 from bridge.protocol import Credentials
+from bridge.web.addresses import AllowedAddresses, Troublemakers
 from bridge.web.callers import Callers
 from bridge.web.limits import WebLimits
 
@@ -22,6 +24,16 @@ class Pauses:
 
     async def __call__(self, seconds: float) -> None:
         self.taken.append(seconds)
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
 
 
 def callers(pause: Pauses | None = None, limits: WebLimits | None = None) -> Callers:
@@ -56,7 +68,7 @@ async def test_verify_refuses_and_slows_down_the_rest(username: str, password: s
     for _ in range(2):
         with pytest.raises(CallerRejected):
             await found.verify(Credentials(username, Secret(password.encode())))
-    assert pause.taken == [WebLimits().refused_pause_s] * 2
+    assert pause.taken == [WebLimits().refused_pause_s, 2 * WebLimits().refused_pause_s]
 
 
 async def test_verify_computes_the_slow_hash_once_for_each_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,3 +137,113 @@ async def test_nothing_of_a_password_is_kept() -> None:
     await found.verify(Credentials("hashed", Secret("hashed ü".encode())))
     assert "hashed ü" not in repr(vars(found))
     assert "plain ²" not in repr(vars(found))
+
+
+async def test_wrong_callers_are_slowed_down_by_address_and_forgiven_later() -> None:
+    """Each further guess from an address costs twice as much, up to eight seconds; other addresses begin anew."""
+    pause, clock = Pauses(), Clock()
+    found = Callers({"plain": Secret(b"x")}, b"k" * 32, WebLimits(), pause, troublemakers=Troublemakers(clock))
+
+    async def guess(remote: str | None) -> None:
+        with pytest.raises(CallerRejected):
+            await found.verify(Credentials("plain", Secret(b"wrong")), remote)
+
+    for _ in range(7):
+        await guess("192.0.2.1")
+    assert pause.taken == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+    for remote in ("192.0.2.2", "2001:db8::1", None, "::ffff:192.0.2.1", "2001:db8::2", "2001:db8:0:1::1"):
+        pause.taken.clear()
+        await guess(remote)
+        expected = {"::ffff:192.0.2.1": 8.0, "2001:db8::2": 1.0}  # the same machine, and the same site
+        assert pause.taken == [expected.get(remote or "", 0.5)]
+    clock.now_s += 600.0
+    pause.taken.clear()
+    await guess("192.0.2.1")
+    assert pause.taken == [0.5]
+
+
+async def test_right_caller_is_never_slowed_down_whatever_its_address_has_done() -> None:
+    """Also behind the same proxy as somebody who guesses."""
+    pause = Pauses()
+    found = callers(pause)
+    for number in range(20):
+        with pytest.raises(CallerRejected):
+            await found.verify(Credentials("plain", Secret(b"%d" % number)), "192.0.2.1")
+    taken = list(pause.taken)
+    await found.verify(Credentials("plain", Secret("plain ²".encode())), "192.0.2.1")
+    await found.verify(Credentials("hashed", Secret("hashed ü".encode())), "192.0.2.1")
+    assert pause.taken == taken
+
+
+async def test_guesses_from_one_address_take_no_place_from_callers_elsewhere() -> None:
+    """The queue for computing hashes has room for others, however many guesses come from one address."""
+    found = callers()
+    guesses = [found.verify(Credentials("hashed", Secret(b"%d" % number)), "192.0.2.1") for number in range(50)]
+    running = asyncio.gather(*guesses, return_exceptions=True)
+    await asyncio.sleep(0)
+    await found.verify(Credentials("hashed", Secret("hashed ü".encode())), "192.0.2.2")
+    kinds = [type(outcome) for outcome in await running]
+    assert (kinds.count(CallerRejected), kinds.count(TooBusy)) == (2, 48)
+
+
+async def test_one_address_holds_few_of_the_waiting_places() -> None:
+    """Those beyond are refused right away, and others are still slowed down."""
+    leave = asyncio.Event()
+    waiting: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        waiting.append(seconds)
+        await leave.wait()
+
+    found = Callers({"plain": Secret(b"x")}, b"k" * 32, WebLimits(slowed_per_address_count=3), pause)
+    guesses = [
+        asyncio.create_task(found.verify(Credentials("plain", Secret(b"wrong")), remote))
+        for remote in ["192.0.2.1"] * 10 + ["192.0.2.2"]
+    ]
+    done, pending = await asyncio.wait(guesses, timeout=0.05)
+    assert (len(done), len(pending), len(waiting)) == (7, 4, 4)
+    leave.set()
+    await asyncio.gather(*guesses, return_exceptions=True)
+
+
+async def test_table_of_addresses_is_bounded() -> None:
+    """A million addresses take no more memory than a thousand."""
+    troublemakers = Troublemakers()
+    found = Callers({"plain": Secret(b"x")}, b"k" * 32, WebLimits(), Pauses(), troublemakers=troublemakers)
+    for number in range(1500):
+        with pytest.raises(CallerRejected):
+            await found.verify(Credentials("plain", Secret(b"x!")), f"10.0.{number // 250}.{number % 250}")
+    assert len(troublemakers) == 1000
+
+
+NETWORKS = (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
+
+
+@pytest.mark.parametrize(
+    ("remote", "unix", "expected"),
+    [
+        ("192.0.2.1", False, True),
+        ("192.0.3.1", False, False),
+        ("::ffff:192.0.2.1", False, True),
+        ("::ffff:192.0.3.1", False, False),
+        ("2001:db8::1", False, True),
+        ("2001:db9::1", False, False),
+        ("2001:db8::1%eth0", False, True),
+        ("", True, True),
+        (None, True, True),
+        ("/run/client.sock", True, True),
+        ("", False, False),
+        (None, False, False),
+        ("192.0.3.1", True, False),
+    ],
+)
+def test_addresses_are_allowed_by_network_and_unix_sockets_by_name(
+    remote: str | None, unix: bool, expected: bool
+) -> None:
+    """IPv4 in IPv6's clothes is IPv4; what has no address is no network's."""
+    found = Callers({}, b"k" * 32, WebLimits(), allowed=AllowedAddresses(NETWORKS, unix=unix))
+    if expected:
+        found.check_address(remote)
+        return
+    with pytest.raises(CallerElsewhere, match="allow_from"):
+        found.check_address(remote)

@@ -348,3 +348,26 @@ async def test_each_request_is_told_once() -> None:
         assert (event.endpoint, event.command, event.status, event.caller) == ("/mailstore", "auth", 200, "mailstore")
         assert event.remote == "127.0.0.1"
         assert "canary" not in repr(event)
+
+
+async def test_verdicts_carry_the_headers_of_every_answer_and_leave_the_connection_as_it_was_asked_for() -> None:
+    """A login's answer is written by ourselves: complete, followed by the next one, and closed only on demand."""
+    body = b"cmd=auth&user=anna&pass=right"
+    async with serving() as web:
+        first, second = request(body, AUTHORIZATION), request(body, AUTHORIZATION, "Connection: close")
+        _, *answers = (await web.talk(first, second)).split(b"HTTP/1.1 200 OK\r\n")
+        old = await web.talk(request(body, AUTHORIZATION).replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+    assert len(answers) == 2
+    for answer in answers:
+        head, _, verdict = answer.partition(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+        assert verdict == b'{"succeeded":true}'
+        assert headers["Content-Length"] == str(len(verdict))
+        assert headers["Content-Type"] == "application/json; charset=utf-8"
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["X-Request-Id"].startswith("id")
+        assert headers["Server"].startswith("mailstore-ldap-bridge/")
+        assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", headers["Date"])
+    assert [b"Connection: close" in answer for answer in answers] == [False, True]
+    assert old.startswith(b"HTTP/1.0 200")
+    assert old.endswith(b'{"succeeded":true}')

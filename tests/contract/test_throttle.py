@@ -1,0 +1,238 @@
+"""What every throttle must do, whatever keeps its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bridge.model import Secret
+from bridge.throttle import Attempt, MemoryThrottle, Outcome, PasswordMark, Permission, Throttle, ThrottleRules
+
+MakeThrottle = Callable[[ThrottleRules, Callable[[], float]], Throttle]
+RULES = ThrottleRules(remember_failures_s=600.0, max_failure_count=3, window_s=600.0)
+MARK: PasswordMark = (b"20260101000000Z",)
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Case:
+    """A throttle, its clock, and short words for what is tried."""
+
+    def __init__(self, make: MakeThrottle, rules: ThrottleRules = RULES) -> None:
+        self.clock = Clock()
+        self.throttle = make(rules, self.clock)
+
+    def attempt(
+        self, password: str, *, user_id: str = "1", name: str = "bob", directory: str = "a", mark: PasswordMark = MARK
+    ) -> Attempt:
+        return self.throttle.identify(directory, user_id, name, Secret(password.encode()), mark)
+
+    def begin(self, password: str, **options: object) -> Permission:
+        return self.throttle.begin(self.attempt(password, **options))  # type: ignore[arg-type]
+
+    def settle(self, password: str, outcome: Outcome, **options: object) -> None:
+        self.throttle.settle(self.attempt(password, **options), outcome)  # type: ignore[arg-type]
+
+    def fail(self, *passwords: str, **options: object) -> None:
+        """Each is bound, and wrong."""
+        for password in passwords:
+            assert self.begin(password, **options) is Permission.BIND
+            self.settle(password, Outcome.WRONG, **options)
+
+
+@pytest.fixture(params=["memory"])
+def make(request: pytest.FixtureRequest) -> MakeThrottle:
+    """One throttle after the other."""
+    makers: dict[str, MakeThrottle] = {"memory": lambda rules, clock: MemoryThrottle(rules, b"k" * 32, clock)}
+    return makers[request.param]
+
+
+def test_wrong_password_is_refused_from_memory_until_its_time_is_over(make: MakeThrottle) -> None:
+    """A mail program that repeats it costs no bind; a directory that doesn't tell of new passwords is asked again."""
+    case = Case(make)
+    case.fail("wrong", mark=())
+    assert case.begin("wrong", mark=()) is Permission.REMEMBERED_FAILURE
+    case.clock.now_s += 599.9
+    assert case.begin("wrong", mark=()) is Permission.REMEMBERED_FAILURE
+    case.clock.now_s += 0.1
+    assert case.begin("wrong", mark=()) is Permission.BIND
+
+
+def test_wrong_password_that_is_repeated_all_day_stays_wrong_while_the_directory_shows_no_new_one(
+    make: MakeThrottle,
+) -> None:
+    """A bind every ten minutes would lock an account whose failures only a success clears."""
+    case = Case(make)
+    case.fail("wrong")
+    for _ in range(287):
+        case.clock.now_s += 300.0
+        assert case.begin("wrong") is Permission.REMEMBERED_FAILURE
+    case.clock.now_s += 300.0
+    assert case.begin("wrong") is Permission.BIND
+
+
+def test_wrong_password_that_nobody_repeats_is_forgotten(make: MakeThrottle) -> None:
+    """It is asked again after its time, whatever the directory shows."""
+    case = Case(make)
+    case.fail("wrong")
+    case.clock.now_s += 600.0
+    assert case.begin("wrong") is Permission.BIND
+
+
+def test_too_many_different_wrong_passwords_hold_the_user_back(make: MakeThrottle) -> None:
+    """No further one is bound, not even the right one, until the window has passed since the last."""
+    case = Case(make)
+    case.fail("w1", "w2", "w3")
+    assert case.begin("right") is Permission.HELD_BACK
+    case.clock.now_s += 599.9
+    assert case.begin("right") is Permission.HELD_BACK
+    case.clock.now_s += 0.1
+    assert case.begin("right") is Permission.BIND
+
+
+def test_failures_far_apart_never_add_up_and_close_ones_always_do(make: MakeThrottle) -> None:
+    """A directory counts on until its window has passed since the last failure, and so does the throttle."""
+    case = Case(make)
+    for number in range(10):
+        case.fail(f"w{number}")
+        case.clock.now_s += 600.0
+    for number in range(3):
+        case.clock.now_s += 599.0
+        case.fail(f"v{number}")
+    case.clock.now_s += 599.0
+    assert case.begin("right") is Permission.HELD_BACK
+
+
+def test_users_are_told_apart_by_directory_and_id_and_by_nothing_else(make: MakeThrottle) -> None:
+    """Another spelling is the same user; another directory or id is another one."""
+    case = Case(make)
+    case.fail("w1", "w2", "w3", name="bob")
+    assert case.begin("w4", name="BOB ") is Permission.HELD_BACK
+    assert case.begin("w1", name="BOB ") is Permission.REMEMBERED_FAILURE
+    assert case.begin("w1", user_id="2") is Permission.BIND
+    assert case.begin("w1", directory="b") is Permission.BIND
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [(("ab", "c", "d"), ("a", "bc", "d")), (("a", "b", "cd"), ("a", "bc", "d"))]
+)
+def test_fingerprints_do_not_run_into_each_other(
+    make: MakeThrottle, right: tuple[str, str, str], wrong: tuple[str, str, str]
+) -> None:
+    """What stands at the end of one part can't be taken for the beginning of the next."""
+    case = Case(make)
+    one, other = (
+        case.attempt(password, user_id=user_id, directory=directory) for directory, user_id, password in (right, wrong)
+    )
+    assert one.fingerprint != other.fingerprint
+
+
+def test_right_password_clears_the_failures(make: MakeThrottle) -> None:
+    """Directories begin to count anew, too."""
+    case = Case(make)
+    case.fail("w1", "w2")
+    assert case.begin("right") is Permission.BIND
+    case.settle("right", Outcome.RIGHT)
+    assert case.begin("w1") is Permission.BIND
+
+
+def test_outage_counts_for_nothing(make: MakeThrottle) -> None:
+    """Whoever tries while the directory is down is not held back for it."""
+    case = Case(make)
+    for _ in range(9):
+        assert case.begin("right") is Permission.BIND
+        case.settle("right", Outcome.UNKNOWN)
+
+
+def test_new_password_in_the_directory_clears_everything(make: MakeThrottle) -> None:
+    """The new one works at once, even if it was wrong before, and whoever was held back is free."""
+    case = Case(make)
+    case.fail("w1", "w2", "soon right")
+    changed: PasswordMark = (b"20260202000000Z",)
+    assert case.begin("soon right", mark=changed) is Permission.BIND
+    case.settle("soon right", Outcome.RIGHT, mark=changed)
+    assert case.throttle.held() == ()
+
+
+def test_equal_attempts_share_and_different_ones_wait_near_the_limit(make: MakeThrottle) -> None:
+    """However many come at once, no more wrong ones are bound than may be."""
+    case = Case(make)
+    case.fail("w1")
+    assert [case.begin(password) for password in ("w2", "w2", "w3", "w4", "w3")] == [
+        Permission.BIND,
+        Permission.SHARE,
+        Permission.BIND,
+        Permission.WAIT,
+        Permission.SHARE,
+    ]
+    case.settle("w2", Outcome.WRONG)
+    assert case.begin("w4") is Permission.WAIT
+    case.settle("w3", Outcome.UNKNOWN)
+    assert case.begin("w4") is Permission.BIND
+    case.settle("w4", Outcome.WRONG)
+    assert case.begin("w5") is Permission.HELD_BACK
+
+
+def test_held_tells_who_until_when_and_release_frees(make: MakeThrottle) -> None:
+    """The operator sees whom it concerns, and can let them in by name, by id or by what the listing knows."""
+    case = Case(make)
+    case.fail("w1", "w2", "w3", name="Bob")
+    case.clock.now_s += 10.0
+    case.fail("w1", "w2", "w3", user_id="2", name="eve")
+    case.fail("w1", user_id="3", name="fay")
+    first, second = case.throttle.held()
+    assert (first.directory, first.user_id, first.user_name, first.failure_count) == ("a", "1", "Bob", 3)
+    assert first.until_s == case.clock.now_s + 590.0
+    assert second.user_name == "eve"
+    assert case.throttle.release("nobody") == 0
+    assert case.throttle.release(" bob") == 1
+    assert case.begin("right") is Permission.BIND
+    assert case.throttle.release("listed as", {("a", "2")}) == 1
+    assert case.throttle.release("3") == 1
+    assert case.throttle.held() == ()
+
+
+def test_successes_are_not_remembered_by_default(make: MakeThrottle) -> None:
+    """Each login asks the directory."""
+    case = Case(make)
+    for _ in range(2):
+        assert case.begin("right") is Permission.BIND
+        case.settle("right", Outcome.RIGHT)
+    assert case.throttle.remembered_successes("a") == frozenset()
+
+
+def test_remembered_success_is_accepted_until_its_time_is_over(make: MakeThrottle) -> None:
+    """The right password of the right user, and nothing else."""
+    case = Case(make, ThrottleRules(remember_successes_s=60.0))
+    assert case.begin("right") is Permission.BIND
+    case.settle("right", Outcome.RIGHT)
+    assert case.begin("right", name="BOB") is Permission.REMEMBERED_SUCCESS
+    for options in ({"user_id": "2"}, {"directory": "b"}):
+        assert case.begin("right", **options) is Permission.BIND
+    assert case.begin("Right") is Permission.BIND
+    assert case.throttle.remembered_successes("a") == {"1"}
+    case.clock.now_s += 60.0
+    assert case.begin("right") is Permission.BIND
+
+
+@pytest.mark.parametrize("how", ["failure", "forgotten", "new password"])
+def test_remembered_success_is_forgotten(make: MakeThrottle, how: str) -> None:
+    """On a failure, when the listing says so, and when the directory shows a new password."""
+    case = Case(make, ThrottleRules(remember_successes_s=60.0))
+    assert case.begin("right") is Permission.BIND
+    case.settle("right", Outcome.RIGHT)
+    if how == "failure":
+        case.fail("wrong")
+    elif how == "forgotten":
+        case.throttle.forget_successes("a", ["1", "unknown"])
+    mark = (b"later",) if how == "new password" else MARK
+    assert case.begin("right", mark=mark) is Permission.BIND
