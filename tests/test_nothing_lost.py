@@ -408,6 +408,20 @@ class NothingLost(RuleBasedStateMachine):
             self.crash()
         self.store.fault = None
 
+    @rule(name=sides_of)
+    def crash_when_nothing_could_be_kept(self, name: str) -> None:
+        """Somebody new comes, the disk is full, a list is answered, and the process starts again with the directory down."""
+        side = self.sides[name]
+        self.mend()
+        self.now_s += TTL_S
+        self.add_person(side, f"{name}{self.number}new", (), is_marked=True)
+        self.refresh(name, "full")
+        self.nothing_is_lost()
+        side.is_down = True
+        self.crash()
+        self.nothing_is_lost()
+        self.mend()
+
     def crash(self) -> None:
         """Nothing was ended in order; what the process held is free."""
         self.run(self.abandon())
