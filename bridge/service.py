@@ -171,6 +171,14 @@ class Endpoint:
             snapshots.append(directory.last_good or outcome)
         return tuple(snapshots)
 
+    async def aclose(self) -> None:
+        """No answer is being made any more."""
+        if self._prepared is not None:
+            tasks = [task for task in (self._prepared.plain, self._prepared.compressed) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
     def health(self, now_s: float) -> EndpointHealth:
         """How the endpoint fares: unavailable where it could not answer a listing now."""
         problems = tuple(problem for directory in self.directories for problem in _problems(directory, now_s))
@@ -327,6 +335,8 @@ class Bridge:
         for directory in self.directories.values():
             await directory.aclose()
             await directory.source.directory.aclose()
+        for endpoint in self._endpoints.values():
+            await endpoint.aclose()
         await self._store.aclose()
 
 
@@ -348,5 +358,5 @@ def _problems(directory: DirectorySnapshots, now_s: float) -> Iterator[Problem]:
     if snapshot is not None and snapshot.guard.withheld:
         withheld = snapshot.guard.withheld
         message = f"{len(withheld)} removals are withheld: the users stay in the answer as they were."
-        since_s = min(each.since_s for each in withheld)
-        yield Problem("removals_withheld", name, message, how_to_approve(snapshot.guard.digest or ""), since_s)
+        remedy, since_s = how_to_approve(snapshot.guard.digest or ""), snapshot.guard.withheld_since_s
+        yield Problem("removals_withheld", name, message, remedy, since_s or now_s)

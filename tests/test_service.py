@@ -313,11 +313,26 @@ async def test_reset_makes_the_next_listing_the_first_one() -> None:
 
 async def test_bridge_ends_while_an_answer_is_being_made() -> None:
     """Nothing is left running, and nobody touches the store after its end."""
-    bridge, _ = bridge_of(*two(["anna"], ["bert"]))
-    await bridge.refresh("a")
-    await bridge.refresh("b")
+
+    class SlowStore(MemorySnapshotStore):
+        is_slow = False
+        reached = asyncio.Event()
+
+        async def save_holders(self, endpoint: str, holders: Mapping[str, str]) -> None:
+            if self.is_slow:
+                self.reached.set()
+                await asyncio.Event().wait()
+            await super().save_holders(endpoint, holders)
+
+    store, (a, b) = SlowStore(), two(["max"], ["max"])
+    bridge, _ = bridge_of(a, b, store=store, allow_empty=True)
+    await dns(bridge)
+    a.entries = ()
+    await bridge.directories["a"].refresh()
+    store.is_slow = True
     waiting = asyncio.create_task(bridge.list_users("/m", compressed=True))
-    await asyncio.sleep(0)
+    await store.reached.wait()
+    waiting.cancel()
     await bridge.aclose()
     await asyncio.gather(waiting, return_exceptions=True)
     assert asyncio.all_tasks() == {asyncio.current_task()}
