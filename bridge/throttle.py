@@ -71,7 +71,7 @@ class HeldBack:
     directory: str
     user_id: str
     user_name: str
-    """As it was typed last."""
+    """As it was typed with the last wrong password."""
     until_s: float
     """In seconds of the clock that the throttle was given: since 1970."""
     failure_count: int
