@@ -123,7 +123,7 @@ class DirectorySnapshots:
         return self._snapshot
 
     async def current(self) -> Snapshot:
-        """A snapshot younger than the TTL, or a stale one where the directory can't be listed.
+        """A snapshot younger than the TTL, or a stale one where the directory can't be listed, or takes too long.
 
         Raises what the refresh raised, where there is no snapshot that may be answered.
         """
@@ -133,14 +133,21 @@ class DirectorySnapshots:
         if self._snapshot is not None and 0 <= self._clock() - self._snapshot.taken_at_s < self.source.ttl_s:
             return self._snapshot
         try:
-            return await self.refresh()
+            async with asyncio.timeout(self._patience_s):
+                return await self.refresh()
         except RemovalsRefused:
             raise  # it is no outage: the configuration wants an error rather than what was listed before
-        except BridgeError:
+        except (BridgeError, TimeoutError):
             stale = self.answerable
             if stale is None:
                 raise
             return stale
+
+    @property
+    def _patience_s(self) -> float | None:
+        """How long a refresh is waited for, where there is something to answer instead; it goes on in any case."""
+        has_other = self.answerable is not None and not isinstance(self.failure, RemovalsRefused)
+        return self.source.patience_s if has_other else None
 
     async def refresh(self) -> Snapshot:
         """A snapshot newer than this call began or was joined; one refresh serves all who wait.

@@ -36,6 +36,8 @@ class DirectorySource:
     """Attributes that take another value when a password is set; asked for when somebody logs in."""
     ttl_s: float = 300.0
     stale_if_error_s: float = 86_400.0
+    patience_s: float = 60.0
+    """How long a caller waits for a new listing where an older one may be answered: MailStore gives up after 100 s."""
     min_user_count: int = 0
     removals: RemovalPolicy = field(default_factory=RemovalPolicy)
     finds_by_user_name: bool = field(init=False, repr=False)

@@ -99,6 +99,25 @@ async def test_listing_without_users_is_not_believed(
         await snapshots.current()
 
 
+async def test_slow_refresh_does_not_keep_a_caller_who_can_have_an_older_listing() -> None:
+    """The older one is answered after a while, and the refresh goes on; without one, the caller waits."""
+    directory = MemoryDirectory(person("a"))
+    snapshots, clock, _ = make(directory, patience_s=0.01)
+    directory.gate.clear()
+    waiting = asyncio.create_task(snapshots.current())
+    done, _ = await asyncio.wait((waiting,), timeout=0.1)
+    assert not done
+    directory.gate.set()
+    good = await waiting
+    directory.gate.clear()
+    directory.entries = (person("a"), person("b"))
+    clock.now_s += 500
+    assert await snapshots.current() is good
+    directory.gate.set()
+    assert len((await snapshots.refresh()).roster) == 2
+    assert directory.listing_count == 2
+
+
 async def test_empty_listing_never_takes_the_place_of_a_full_one() -> None:
     """When rights are taken away overnight, yesterday's users stay in the answer, be they one or many."""
     directory = MemoryDirectory(person("a"))
