@@ -243,5 +243,6 @@ def _seal(directory: str, row: _Row) -> bytes:
 
 def _update(digest: blake2b, *values: Value) -> None:
     for value in values:
-        data = value if isinstance(value, bytes) else struct.pack(">d", value)
+        # SQLite gives the negative zero back as zero, and so does adding zero to it.
+        data = value if isinstance(value, bytes) else struct.pack(">d", value + 0.0)
         digest.update(struct.pack(">I", len(data)) + data)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridge.guard import GuardState, HeldBy, Removal, RemovalKind, RemovalReason, Withheld
@@ -212,6 +212,7 @@ steps = st.lists(
 
 
 @settings(max_examples=50)
+@example([("save", Snapshot("one", roster_of([]), -0.0, report_of("one", 1.0), GuardState()))])
 @given(steps)
 def test_both_stores_give_the_same_whatever_is_done(done: list[tuple[str, object]]) -> None:
     """Any sequence of calls gives the same in memory and on disk, where the disk's store is opened anew in between."""
