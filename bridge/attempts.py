@@ -7,6 +7,7 @@ Knows neither HTTP nor sockets.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from random import Random
 from typing import TYPE_CHECKING
@@ -44,8 +45,8 @@ class UserBinds:
     ) -> BindResult | Permission:
         """What the directory says to the attempt, or what memory says instead.
 
-        The login began at `started_s` by the loop's clock. Raises a `BridgeError` where the directory said nothing; so
-        does every attempt that shared the bind.
+        The login began at `started_s` by the monotonic clock. Raises a `BridgeError` where the directory said nothing;
+        so does every attempt that shared the bind.
         """
         has_waited = False
         while (permission := self.throttle.begin(attempt)) is not Permission.BIND:
@@ -67,7 +68,7 @@ class UserBinds:
         finally:
             self._settle(attempt, result, failure)
         if result.rejection is Rejection.WRONG_PASSWORD and not has_waited:
-            self._note_duration(directory.name, asyncio.get_running_loop().time() - started_s)
+            self._note_duration(directory.name, time.monotonic() - started_s)
         return result
 
     def _settle(self, attempt: Attempt, result: BindResult | None, failure: BridgeError | None) -> None:
@@ -121,8 +122,8 @@ class UserBinds:
         recent_s = self._recent_s.get(directory)
         if self._fast_refusals or not recent_s:
             return
-        loop, draw = asyncio.get_running_loop(), self._random.choice
+        draw = self._random.choice
         another_s = draw(recent_s)
-        this_s = loop.time() - started_s if was_bound else draw(recent_s)
+        this_s = time.monotonic() - started_s if was_bound else draw(recent_s)
         target_s = max(this_s, another_s) + self._random.uniform(0.0, max(_STRETCH * another_s, _STRETCH_LEAST_S))
-        await asyncio.sleep(started_s + target_s - loop.time())
+        await asyncio.sleep(started_s + target_s - time.monotonic())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 import unicodedata
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from bridge.model import User, Verdict
     from bridge.snapshots import DirectorySnapshots
     from bridge.source import DirectorySource
-    from bridge.syntax.filters import Filter
     from bridge.throttle import Attempt
 
 _REFUSED_FROM_MEMORY = {
@@ -108,7 +108,7 @@ class Authenticator:
 
         The password is forgotten afterwards. Raises a `BridgeError` where that could not be found out.
         """
-        started_s, began_s = self._clock(), asyncio.get_running_loop().time()
+        started_s, began_s = self._clock(), time.monotonic()
         try:
             decision = await self._decide(user_name, password, began_s)
         finally:
@@ -258,7 +258,15 @@ async def find_entries(directory: DirectorySnapshots, user_name: str) -> tuple[E
     template = directory.source.login_template
     if template is None or (directory.decides(user_name) and find_holder(directory, user_name) is not None):
         return await _find_listed(directory, user_name)
-    return await _find_by_filter(directory.source, template.fill(user_name))
+    source, login_filter = directory.source, template.fill(user_name)
+    bases = source.bases or await source.resolve_bases()
+    if len(bases) == 1:
+        return await source.directory.look_up(source.login_search(bases[0], login_filter))
+    entries: dict[str, Entry] = {}
+    for base in bases:
+        for entry in await source.directory.look_up(source.login_search(base, login_filter)):
+            entries.setdefault(entry.dn, entry)  # bases may overlap
+    return tuple(entries.values())
 
 
 def find_holder(directory: DirectorySnapshots, user_name: str) -> User | None:
@@ -283,17 +291,6 @@ def _id_or_dn(source: DirectorySource, entry: Entry) -> str:
         return source.attribute_map.id_of(entry)
     except EntryUnusable:
         return entry.dn
-
-
-async def _find_by_filter(source: DirectorySource, login_filter: Filter) -> tuple[Entry, ...]:
-    bases = await source.resolve_bases()
-    if len(bases) == 1:
-        return await source.directory.look_up(source.login_search(bases[0], login_filter))
-    entries: dict[str, Entry] = {}
-    for base in bases:
-        for entry in await source.directory.look_up(source.login_search(base, login_filter)):
-            entries.setdefault(entry.dn, entry)  # bases may overlap
-    return tuple(entries.values())
 
 
 async def _find_listed(directory: DirectorySnapshots, user_name: str) -> tuple[Entry, ...]:

@@ -71,7 +71,7 @@ class HeldBack:
     directory: str
     user_id: str
     user_name: str
-    """As it was typed last."""
+    """As it was typed with the last wrong password."""
     until_s: float
     """In seconds of the clock that the throttle was given: since 1970."""
     failure_count: int
@@ -146,6 +146,8 @@ class MemoryThrottle:
     def __init__(self, rules: ThrottleRules, key: bytes, clock: Callable[[], float]) -> None:
         self._rules = rules
         self._hash = hashlib.blake2b(key=key, digest_size=_FINGERPRINT_BYTES)
+        self._hashes: dict[str, hashlib.blake2b] = {}
+        """By directory, with its name taken in already; they are copied for each attempt."""
         self._clock = clock
         self._memories: OrderedDict[User, _Memory] = OrderedDict()
         """Of whom nothing was heard for the longest first."""
@@ -155,10 +157,14 @@ class MemoryThrottle:
         self, directory: str, user_id: str, user_name: str, password: Secret, password_mark: PasswordMark
     ) -> Attempt:
         """The attempt, which holds nothing of the password but a keyed hash."""
-        name, identity = directory.encode(), user_id.encode("utf-8", "surrogateescape")
-        found = self._hash.copy()
+        known = self._hashes.get(directory)
+        if known is None:
+            known = self._hashes[directory] = self._hash.copy()
+            known.update(b"%d %b" % (len(directory.encode()), directory.encode()))
+        identity = user_id.encode("utf-8", "surrogateescape")
+        found = known.copy()
         # The lengths keep one part from running into the next.
-        found.update(b"%d %d %b%b%b" % (len(name), len(identity), name, identity, password.reveal()))
+        found.update(b"%d %b%b" % (len(identity), identity, password.reveal()))
         return Attempt((directory, user_id), user_name[:_NAME_KEPT_CHARACTERS], found.digest(), password_mark)
 
     def begin(self, attempt: Attempt) -> Permission:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -94,3 +95,20 @@ async def running_bridge(file: Path) -> AsyncIterator[Client]:
 
 def url_of(server: Slapd, scheme: str = "ldap") -> str:
     return server.url if scheme == "ldap" else f"ldaps://127.0.0.1:{server.tls_port}"
+
+
+async def command(file: Path, *arguments: str) -> tuple[int, str]:
+    """The exit code and the output of a command, run beside the service."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bridge",
+        *arguments,
+        "--config",
+        str(file),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()

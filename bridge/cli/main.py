@@ -19,7 +19,7 @@ import click
 
 from bridge import __version__
 from bridge.cli.drafts import open_draft
-from bridge.cli.operating import diff_command, refresh_command, removals_group, status_command
+from bridge.cli.operating import diff_command, refresh_command, removals_group, status_command, throttle_group
 from bridge.cli.options import BUG, CONFIGURATION, FINDINGS, UNAVAILABLE, config_option, json_option, load_configuration
 from bridge.config.loading import json_schema, load
 from bridge.errors import (
@@ -167,7 +167,7 @@ def schema_command() -> None:
     click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
 
-for _command in (diff_command, status_command, refresh_command, removals_group):
+for _command in (diff_command, status_command, refresh_command, removals_group, throttle_group):
     commands.add_command(_command)
 
 

@@ -115,3 +115,34 @@ def reset_command(config_path: str, directory: str | None, yes: bool) -> None:
     for name in names:
         reset_removals(loaded, name)
         click.echo(f"The next listing of {name} counts as the first.")
+
+
+@click.group("throttle")
+def throttle_group() -> None:
+    """Look at who is held back by lock-out protection, and free somebody."""
+
+
+@throttle_group.command("show")
+@config_option
+@json_option
+def show_throttle_command(config_path: str, as_json: bool) -> None:
+    """Print whose passwords are not tried any more for a while, and until when."""
+    from bridge.cli.operations import print_json, read_throttle, show_held_back
+
+    found = read_throttle(load_configuration(config_path))
+    (print_json if as_json else show_held_back)(found)
+
+
+@throttle_group.command("clear")
+@config_option
+@click.argument("user")
+def clear_throttle_command(config_path: str, user: str) -> None:
+    """Have the passwords of USER tried again.
+
+    USER is the name that was typed, the user name, or the id. Ends with 1 where nobody was held back by it.
+    """
+    from bridge.cli.operations import clear_throttle
+
+    count = clear_throttle(load_configuration(config_path), user)
+    click.echo(f"{count} freed." if count else f"Nobody is held back as {user}.")
+    sys.exit(0 if count else FINDINGS)

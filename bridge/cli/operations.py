@@ -76,6 +76,17 @@ def reset_removals(loaded: Loaded, directory: str) -> None:
     _ask_or_do(loaded, "POST", "/removals/reset", {"directory": directory}, reset)
 
 
+def read_throttle(loaded: Loaded) -> dict[str, Any]:
+    """Who is held back. Raises `ServiceError` where no service runs: nothing of this outlives one."""
+    return _ask(loaded, "GET", "/throttle")
+
+
+def clear_throttle(loaded: Loaded, user: str) -> int:
+    """How many users have been freed. Raises `ServiceError` where no service runs."""
+    found: int = _ask(loaded, "POST", "/throttle/clear", {"user": user})["released_count"]
+    return found
+
+
 def _ask(loaded: Loaded, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     socket = control_socket(loaded, os.environ)
     found = asyncio.run(ask_service(socket, method, path, body))
@@ -160,6 +171,18 @@ def show_removals(found: dict[str, Any]) -> None:
         click.echo(f"  mailstore-bridge removals approve {directory['digest']}")
         if directory["approved"]:
             click.echo("It is approved, and goes through with the next refresh that shows the same.")
+
+
+def show_held_back(found: dict[str, Any]) -> None:
+    """Prints who is held back, and until when."""
+    if not found["held_back"]:
+        click.echo("Nobody is held back.")
+        return
+    table = Table("User name, as it was typed last", "Directory", "Wrong passwords", "Held back until")
+    for each in found["held_back"]:
+        cells = (each["userName"], each["directory"], str(each["failure_count"]), each["until"])
+        table.add_row(*map(escape, cells))
+    Console().print(table)
 
 
 def show_removal_table(removals: list[dict[str, Any]], title: str) -> None:

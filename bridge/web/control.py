@@ -13,13 +13,14 @@ from aiohttp import web
 from bridge import __version__
 from bridge.errors import BridgeError, Malformed, NoEndpoint
 from bridge.protocol import render_error
-from bridge.web.documents import render_health, render_removals, render_report
+from bridge.web.documents import render_health, render_held_back, render_removals, render_report
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from bridge.model import Health, Report
     from bridge.snapshots import DirectorySnapshots
+    from bridge.throttle import HeldBack
 
     Action = Callable[[dict[str, Any]], Awaitable[dict[str, object]]]
 
@@ -48,6 +49,12 @@ class Operations(Protocol):
     async def reset(self, directory: str) -> None:
         """Nothing is known any more of a directory."""
 
+    def held_back(self) -> tuple[HeldBack, ...]:
+        """Who is not bound any more for a while."""
+
+    def release(self, user_name: str) -> int:
+        """How many have been freed."""
+
 
 class ControlHandler:
     """Answers the requests on the control socket."""
@@ -61,6 +68,8 @@ class ControlHandler:
             ("GET", "/removals"): self._removals,
             ("POST", "/removals/approve"): self._approve,
             ("POST", "/removals/reset"): self._reset,
+            ("GET", "/throttle"): self._throttle,
+            ("POST", "/throttle/clear"): self._release,
         }
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -107,9 +116,7 @@ class ControlHandler:
         return render_removals(snapshot for snapshot in loaded if snapshot is not None)
 
     async def _approve(self, body: dict[str, Any]) -> dict[str, object]:
-        digest = body.get("digest")
-        if not isinstance(digest, str):
-            raise Malformed("digest is missing")
+        digest = _text(body, "digest")
         directory, count = await self._bridge.approve(digest)
         found: dict[str, object] = {"directory": directory, "digest": digest, "count": count, "report": None}
         try:
@@ -119,16 +126,28 @@ class ControlHandler:
         return found
 
     async def _reset(self, body: dict[str, Any]) -> dict[str, object]:
-        directory = body.get("directory")
-        if not isinstance(directory, str):
-            raise Malformed("directory is missing")
+        directory = _text(body, "directory")
         await self._bridge.reset(directory)
         return {"directory": directory}
+
+    async def _throttle(self, _body: dict[str, Any]) -> dict[str, object]:
+        return render_held_back(self._bridge.held_back())
+
+    async def _release(self, body: dict[str, Any]) -> dict[str, object]:
+        user_name = _text(body, "user")
+        return {"user": user_name, "released_count": self._bridge.release(user_name)}
 
     def _known(self, directory: object) -> str:
         if not isinstance(directory, str) or directory not in self._bridge.directories:
             raise Malformed(f"there is no directory {directory}; there are {', '.join(self._bridge.directories)}")
         return directory
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str):
+        raise Malformed(f"{name} is missing")
+    return value
 
 
 async def _read_body(request: web.BaseRequest) -> dict[str, Any]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bridge.guard import Removal
     from bridge.model import Health, Report
     from bridge.storage import Snapshot
+    from bridge.throttle import HeldBack
 
 
 def render_health(health: Health) -> dict[str, object]:
@@ -77,6 +78,22 @@ def render_removal(removal: Removal) -> dict[str, Any]:
     if removal.new_name is not None:
         found["newName"] = removal.new_name
     return found
+
+
+def render_held_back(held: Iterable[HeldBack]) -> dict[str, object]:
+    """Who is not bound any more for a while, and until when; who is freed first comes first."""
+    return {
+        "held_back": [
+            {
+                "directory": each.directory,
+                "id": each.user_id,
+                "userName": each.user_name,
+                "until": render_time(each.until_s),
+                "failure_count": each.failure_count,
+            }
+            for each in sorted(held, key=lambda each: each.until_s)
+        ]
+    }
 
 
 def render_report(report: Report) -> dict[str, Any]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.bridges import Client, configuration, running_bridge
+from tests.bridges import Client, command, configuration, running_bridge
 from tests.conftest import StartSlapd
 from tests.faulty_server import FaultyServer, small_directory
 from tests.slapd import BASE, PEOPLE, Entry, person
@@ -31,23 +30,6 @@ def dn(number: int) -> str:
 
 def staff_and_guests() -> list[Entry]:
     return people(140, employeeType=["staff"]) + [person(f"v{number:03}") for number in range(60)]
-
-
-async def command(file: Path, *arguments: str) -> tuple[int, str]:
-    """The exit code and the output of a command, run beside the service."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "bridge",
-        *arguments,
-        "--config",
-        str(file),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    return process.returncode or 0, output.decode()
 
 
 async def show(file: Path) -> list[dict[str, Any]]:
