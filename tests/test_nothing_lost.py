@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -44,7 +45,7 @@ from tests.memory_directory import MemoryDirectory, broken
 
 Result = TypeVar("Result")
 
-STEPS = int(os.environ.get("BRIDGE_TEST_STEPS", "3000"))
+STEPS = int(os.environ.get("BRIDGE_TEST_STEPS", "2000"))
 STEPS_OF_ONE_RUN = 50
 TTL_S, STALE_S, WINDOW_S = 100.0, 5_000.0, 2_000.0
 INSIDE, OUTSIDE = "ou=in,dc=e", "ou=out,dc=e"
@@ -718,6 +719,7 @@ async def _await(work: Awaitable[Result]) -> Result:
     return await work
 
 
+@pytest.mark.timeout(120 + STEPS // 10)
 def test_no_accepted_user_disappears_without_a_cause() -> None:
     """Whatever happens, in whatever order: who was answered is answered, or has left within the limits, or by approval."""
     NothingLost.step_count, NothingLost.met = 0, Counter()
