@@ -69,7 +69,7 @@ def show_difference(found: dict[str, Any]) -> None:
     """Prints what differs, a line for each user, and what would be withheld."""
     for directory in found["directories"]:
         earlier, name = directory["earlier"], directory["directory"]
-        since = f"{earlier['user_count']} users of {earlier['taken_at']}" if earlier else "no earlier listing"
+        since = f"{earlier['user_count']} at {earlier['taken_at']}" if earlier else "no earlier listing"
         click.echo(f"{name}: {directory['fresh']['user_count']} users now, {since}")
         if earlier is not None:  # everybody is new to a directory that was never listed
             _show_lines("added", [user["userName"] for user in directory["added"]])

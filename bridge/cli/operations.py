@@ -129,7 +129,7 @@ def show_status(found: dict[str, Any]) -> None:
         for problem in endpoint["problems"]:
             text = f"  {problem['directory']}, since {problem['since']}: {problem['message']} {problem['remedy']}"
             console.print(escape(text), soft_wrap=True)
-    table = Table("Directory", "Users", "Age", "Withheld", "Last refresh", "Server", "Added", "Removed", "Renamed")
+    table = Table("Directory", "Users", "Age", "Withheld", "Last refresh", "New, gone, renamed")
     for directory in found["directories"]:
         report = next(iter(directory["reports"]), None)
         users, age_s = directory["user_count"], directory["age_s"]
@@ -137,11 +137,11 @@ def show_status(found: dict[str, Any]) -> None:
             directory["directory"],
             "-" if users is None else f"{users:,}",
             "-" if age_s is None else f"{age_s:.0f} s",
+            str(directory["withheld_count"]),
         ]
-        row.append(str(directory["withheld_count"]))
         if report is not None:
-            row += [report["finished_at"], report["server"]]
-            row += [str(report[key]) for key in ("added_count", "removed_count", "renamed_count")]
+            counts = (report[f"{name}_count"] for name in ("added", "removed", "renamed"))
+            row += [report["finished_at"], ", ".join(f"{count:,}" for count in counts)]
         table.add_row(*map(escape, row))
     console.print(table)
 

@@ -54,7 +54,7 @@ def _render_withheld(snapshot: Snapshot) -> dict[str, object]:
         "directory": snapshot.directory,
         "digest": guard.digest,
         "approved": guard.approved is not None,
-        "since": render_time(min(each.since_s for each in guard.withheld)),
+        "since": render_time(guard.withheld_since_s or 0),
         "user_count": len(snapshot.roster),
         "withheld": [
             {**render_removal(each.removal), "held_by": each.held_by.value, "since": render_time(each.since_s)}
