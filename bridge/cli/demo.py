@@ -27,7 +27,7 @@ admin:
 state:
   directory: {folder}/state
 log:
-  level: warning
+  level: error
 endpoints:
   - path: /mailstore
     callers:
