@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bridge.comparison import differences
 from bridge.guard import (
     Finding,
     GuardState,
@@ -250,7 +251,7 @@ class _Case:
         """The review, with what is remembered from now on."""
         roster = outcome.layout.build()
         previous = self._previous
-        if len(roster) == len(previous.roster) and previous.roster.has_same_rows(0, roster, 0, len(roster)):
+        if next(differences(previous.roster, roster), None) is None:
             roster = previous.roster
         guard = GuardState(
             withheld=self._withheld(outcome),

@@ -60,8 +60,8 @@ _TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _CERTIFICATE_CHECK_S = 60.0
 _GC_THRESHOLD_COUNT = 50_000
 _SWITCH_INTERVAL_S = 0.0005
-_M_MMAP_THRESHOLD = -3
-"""The number in <malloc.h>."""
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+"""The numbers in <malloc.h>."""
 _MMAP_THRESHOLD_BYTES = 1024 * 1024
 _PR_SET_DUMPABLE = 4
 """The number in <linux/prctl.h>."""
@@ -349,7 +349,10 @@ def tune_interpreter() -> None:
     # glibc raises this by itself after the first large block was freed, and the next ones leave holes in the heap:
     # a service that has refreshed three times would hold a third more.
     with contextlib.suppress(AttributeError, OSError):  # musl has no mallopt(3)
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+        c_library = ctypes.CDLL(None)
+        c_library.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+        # Threads that work one after the other need no heap each, with holes of its own.
+        c_library.mallopt(_M_ARENA_MAX, 1)
     # While a roster is sorted in its thread, the event loop waits for this long each time that it wakes up.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
 

@@ -29,7 +29,7 @@ _BESIDE = ("-journal", "-wal", "-shm")
 """What SQLite puts beside a database; the last two belong to databases of other programs alone."""
 _SET_ASIDE = ".damaged-"
 _BUSY_TIMEOUT_S = 10.0  # a command that reads 100,000 users holds up a save for less than a second
-_CACHE_KIB = 4096  # what a save has in memory at most, beside the roster
+_CACHE_KIB = 1024  # what a save has in memory at most, beside the roster
 
 
 def lock_folder(folder: Path) -> int:
