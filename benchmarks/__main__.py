@@ -53,7 +53,10 @@ def main() -> None:
         if not options.only or options.only in "growth":
             measures.measure_growth(run, smaller)
             if options.huge:
-                measures.measure_growth(start(10 * options.people), run)
+                huge = start(10 * options.people)
+                measures.measure_growth(huge, run)
+                run.figures += huge.figures
+                run.samples |= {f"{name}, {huge.people:,} people": found for name, found in huge.samples.items()}
     _report(run, options.json)
 
 
