@@ -33,9 +33,8 @@ class BindConnections:
         idle = self._idle[server]
         # Security: before a password is written, the connection is known to be alive; afterwards it is too late.
         if idle and idle[-1][1].is_idle:
-            self._servers.welcome(server)
             return server, idle.pop()[1]
-        return await self._servers.first(self._obtain, timeout_s)
+        return await self._servers.first(self._obtain, timeout_s, proves=False)
 
     def keep(self, server: ServerAddress, connection: Connection) -> None:
         """The connection waits for the next user bind, for `idle_s` at most."""

@@ -163,6 +163,12 @@ class Connection(asyncio.BufferedProtocol):
         found = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
         return found if isinstance(found, ssl.SSLObject) else None
 
+    @property
+    def certificate_expires_at_s(self) -> float | None:
+        """Until when the server's certificate is good; None in clear text, and where nothing but its print is known."""
+        found = self.ssl_object.getpeercert() if self.ssl_object is not None else None
+        return float(ssl.cert_time_to_seconds(str(found["notAfter"]))) if found else None
+
     def close(self) -> None:
         """The server is told farewell, and what is in flight fails."""
         if self.is_usable and self._transport is not None:

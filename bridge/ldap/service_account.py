@@ -25,8 +25,8 @@ class ServiceAccount:
     def __init__(self, settings: LdapSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._clock = clock
-        self._refusal: DirectoryRefused | None = None
-        self._refused_until_s = 0.0
+        self._refusals: dict[ServerAddress, tuple[DirectoryRefused, float]] = {}
+        """Until when each server's refusal counts. One that fails may have an old password; the others work on."""
 
     async def connect(self, server: ServerAddress) -> Connection:
         """A new connection, bound.
@@ -34,11 +34,12 @@ class ServiceAccount:
         Raises `DirectoryRefused` where the account is not taken, or was not taken a moment ago, and
         `DirectoryUnavailable`.
         """
-        self._raise_remembered_refusal()
+        self._raise_remembered_refusal(server)
+        due_s = asyncio.get_running_loop().time() + self._settings.connect_timeout_s
         connection = await open_connection(self._settings, server)
         try:
-            async with asyncio.timeout(self._settings.connect_timeout_s):
-                await self._bind(connection)
+            async with asyncio.timeout_at(due_s):
+                await self._bind(connection, server)
         except TimeoutError as error:
             connection.abort()
             detail = f"the service bind was not answered within {self._settings.connect_timeout_s:g} s"
@@ -48,7 +49,7 @@ class ServiceAccount:
             raise
         return connection
 
-    async def _bind(self, connection: Connection) -> None:
+    async def _bind(self, connection: Connection, server: ServerAddress) -> None:
         dn, password = self._settings.bind_dn, self._settings.bind_password
         if dn is None or password is None:
             return  # RFC 4513 §4: a new connection is anonymous already
@@ -57,13 +58,12 @@ class ServiceAccount:
             return
         error = service_bind_error(response, connection.peer)
         if isinstance(error, DirectoryRefused):
-            self._refusal = error
-            self._refused_until_s = self._clock() + self._settings.limits.refusal_pause_s
+            self._refusals[server] = error, self._clock() + self._settings.limits.refusal_pause_s
         raise error
 
-    def _raise_remembered_refusal(self) -> None:
-        if self._refusal is not None and self._clock() < self._refused_until_s:
-            known = self._refusal
+    def _raise_remembered_refusal(self, server: ServerAddress) -> None:
+        known, until_s = self._refusals.get(server, (None, 0.0))
+        if known is not None and self._clock() < until_s:
             raise DirectoryRefused(
                 known.detail,
                 directory=known.directory,
@@ -72,4 +72,4 @@ class ServiceAccount:
                 diagnostic_message=known.diagnostic_message,
                 remedy=known.remedy,
             ) from known
-        self._refusal = None
+        self._refusals.pop(server, None)

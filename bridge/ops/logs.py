@@ -25,7 +25,9 @@ from bridge.events import (
     RemovalsApproved,
     RemovalsReset,
     RequestAnswered,
+    ServerRestored,
     ServerSetAside,
+    ServersKnown,
     UserAuthenticated,
 )
 from bridge.model import Accepted
@@ -119,6 +121,10 @@ def _log_directory(logger: FilteringBoundLogger, event: Event, *, usernames: boo
             )
         case ServerSetAside(directory, server, error, pause_s):
             logger.warning("server.set_aside", directory=directory, server=server, error=error.message, pause_s=pause_s)
+        case ServerRestored():
+            logger.info("server.restored", **event._asdict())
+        case ServersKnown(directory, servers):
+            logger.debug("servers.known", directory=directory, servers=servers)
 
 
 _REPORT_FIELDS = (
