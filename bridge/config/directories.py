@@ -26,7 +26,7 @@ from bridge.config.schema import (
     as_listed,
     as_tuple,
 )
-from bridge.config.values import ServerUrl, parse_server_url
+from bridge.config.values import ServerUrl, parse_fingerprint, parse_server_url
 from bridge.mapping import AddressRules, AttributeMap, MappingError, parse_item
 from bridge.mapping.addresses import fold_domain
 from bridge.syntax.attributes import is_attribute_description
@@ -96,6 +96,11 @@ def _check_attribute(text: str) -> str:
 Items = Annotated[
     tuple[Annotated[str, AfterValidator(_check_item)], ...], BeforeValidator(as_tuple), Field(min_length=1)
 ]
+Fingerprint = Annotated[
+    str,
+    BeforeValidator(parse_fingerprint),
+    WithJsonSchema({"type": "string", "pattern": r"^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$"}),
+]
 DistinguishedName = Annotated[str, AfterValidator(_check_dn)]
 
 
@@ -103,6 +108,11 @@ class DirectoryTls(Section):
     """How the certificates of the servers are checked."""
 
     ca_file: str | None = Field(None, description="The authorities that are trusted; default: those of the system.")
+    fingerprint_sha256: Annotated[tuple[Fingerprint, ...], BeforeValidator(as_tuple)] | None = Field(
+        None,
+        min_length=1,
+        description="The servers' own certificates; without ca_file, nothing else of them is checked then.",
+    )
     client_certificate_file: str | None = Field(None, description="A certificate to show to the servers.")
     client_key_file: str | None = Field(None, description="Its private key.")
     minimum_version: Literal["1.2", "1.3"] = Field("1.2", description="The oldest TLS version that is spoken.")
@@ -217,6 +227,8 @@ class DirectorySection(Section):
             )
         if self.starttls == "required" and all(server.scheme != "ldap" for server in self.servers):
             raise FaultError("starttls", "is for ldap:// and no server has that scheme; remove it")
+        if self.tls.fingerprint_sha256 is not None and in_clear:
+            raise FaultError("tls", f"has fingerprint_sha256, which nothing checks at {in_clear[0]} without TLS")
         if self.preset == "custom" and self.users.filter is None:
             raise FaultError("users", "needs filter, as the preset custom knows none")
         if not self.items("user_name"):

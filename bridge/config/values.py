@@ -21,6 +21,15 @@ class ServerUrl:
     host: str
     port: int
 
+    def __str__(self) -> str:
+        if self.scheme == "ldapi":
+            return f"ldapi://{self.host}"
+        return (
+            f"{self.scheme}://[{self.host}]:{self.port}"
+            if ":" in self.host
+            else f"{self.scheme}://{self.host}:{self.port}"
+        )
+
     @property
     def is_local(self) -> bool:
         """Whether what is sent stays on this machine."""
@@ -83,6 +92,17 @@ def parse_server_url(value: object) -> ServerUrl:
     except ValueError as error:
         raise ValueError(f"port must be a number up to {_PORT_MAX}") from error
     return ServerUrl(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme])
+
+
+def parse_fingerprint(value: object) -> str:
+    """The SHA-256 of a certificate as 64 hexadecimal digits in lower case, colons left out. Raises `ValueError`."""
+    digits = value.replace(":", "").lower() if isinstance(value, str) else ""
+    if re.fullmatch(r"[0-9a-f]{64}", digits) is None:
+        raise ValueError(
+            "must be 64 hexadecimal digits, with colons or without; "
+            "`openssl x509 -in FILE -noout -fingerprint -sha256` shows them"
+        )
+    return digits
 
 
 def parse_listen_address(value: object) -> ListenAddress:

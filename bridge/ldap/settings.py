@@ -70,6 +70,8 @@ class LdapSettings:
     """In order of preference."""
     tls: ssl.SSLContext | None = None
     """Needed where a server uses TLS."""
+    fingerprints: frozenset[bytes] = frozenset()
+    """The SHA-256 of the certificates that servers may have; empty for any that `tls` takes."""
     bind_dn: str | None = None
     """None binds nobody: the service connections stay anonymous."""
     bind_password: Secret | None = None

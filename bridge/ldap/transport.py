@@ -6,6 +6,7 @@ Knows addresses and certificates, nothing of binds or searches.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ssl
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,8 @@ async def _connect(connection: Connection, settings: LdapSettings, server: Serve
     )
     if server.start_tls:
         await _start_tls(connection, settings, server)
+    if settings.fingerprints and server.uses_tls:
+        _check_fingerprint(connection, settings.fingerprints)
 
 
 async def _start_tls(connection: Connection, settings: LdapSettings, server: ServerAddress) -> None:
@@ -91,6 +94,17 @@ async def _start_tls(connection: Connection, settings: LdapSettings, server: Ser
             "the connection was lost while TLS was begun", directory=settings.directory, server=server.url
         )
     connection.end_handshake(transport)
+
+
+def _check_fingerprint(connection: Connection, wanted: frozenset[bytes]) -> None:
+    """Raises `DirectoryUnavailable` where the server's own certificate is none of those that are wanted."""
+    certificate = connection.ssl_object.getpeercert(binary_form=True) if connection.ssl_object is not None else None
+    found = hashlib.sha256(certificate or b"").digest()
+    if found not in wanted:
+        raise connection.peer.unavailable(
+            f"the server's certificate is none of tls.fingerprint_sha256; it has {found.hex(':').upper()}",
+            remedy="If it was renewed, compare that with the certificate on the server itself before you add it.",
+        )
 
 
 def _explain_certificate(error: ssl.SSLCertVerificationError, server: ServerAddress) -> tuple[str, str]:
