@@ -132,6 +132,14 @@ class ServersKnown(NamedTuple):
     servers: tuple[str, ...]
 
 
+class DiscoveryFailed(NamedTuple):
+    """The DNS did not name the servers of a directory; `known_count` of an earlier answer are still asked."""
+
+    directory: str
+    error: BridgeError
+    known_count: int
+
+
 class CertificateSeen(NamedTuple):
     """A server has shown a certificate that is trusted until then."""
 
@@ -154,6 +162,7 @@ Event = (
     | ServerSetAside
     | ServerRestored
     | ServersKnown
+    | DiscoveryFailed
     | CertificateSeen
 )
 

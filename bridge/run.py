@@ -26,7 +26,7 @@ from bridge.directory import Scope
 from bridge.errors import BridgeError, ConfigurationError
 from bridge.guard import RemovalPolicy
 from bridge.ldap.directory import LdapDirectory
-from bridge.ldap.settings import LdapSettings, ServerAddress
+from bridge.ldap.settings import DiscoverySettings, LdapSettings, ServerAddress
 from bridge.ops.logs import log_observer, make_logger, route_library_logs
 from bridge.ops.metrics import metrics_observer, render_metrics, watch_snapshots
 from bridge.ops.systemd import Notifier
@@ -81,7 +81,10 @@ def ldap_settings(loaded: Loaded, position: int) -> LdapSettings:
     return LdapSettings(
         directory=section.name,
         servers=servers,
-        tls=_client_tls(section, position) if any(server.uses_tls for server in servers) else None,
+        discovery=_discovery(section),
+        tls=_client_tls(section, position)
+        if section.discover is not None or any(server.uses_tls for server in servers)
+        else None,
         fingerprints=frozenset(map(bytes.fromhex, section.tls.fingerprint_sha256 or ())),
         bind_dn=section.bind.dn,
         bind_password=loaded.secrets.get(("directories", position, "bind")),
@@ -94,6 +97,21 @@ def ldap_settings(loaded: Loaded, position: int) -> LdapSettings:
         reuse_bind_connections=section.pool.reuse_binds,
         page_size_count=section.page_size,
         ignore_references=section.referrals == "ignore",
+    )
+
+
+def _discovery(section: DirectorySection) -> DiscoverySettings | None:
+    found = section.discover
+    if found is None:
+        return None
+    return DiscoverySettings(
+        domain=found.domain,
+        scheme=found.scheme,
+        start_tls=section.starttls != "off",
+        site=found.site,
+        allowed_domains=found.allow_domains,
+        nameservers=found.nameservers,
+        timeout_s=section.timeouts.connect_s,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
+from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from bridge.deadlines import Deadlines
@@ -16,6 +17,7 @@ from bridge.errors import DirectoryRefused, DirectoryUnavailable
 from bridge.events import CertificateSeen, OperationEnded
 from bridge.ldap import messages
 from bridge.ldap.binds import BindConnections
+from bridge.ldap.discovery import Discovery
 from bridge.ldap.gate import Gate
 from bridge.ldap.listing import Listing
 from bridge.ldap.lookups import LookupConnections
@@ -50,8 +52,15 @@ class LdapDirectory:
         self._settings = settings
         self._observe = observe
         self._clock = clock
+        self._discovery = self._make_discovery(sleep) if settings.discovery is not None else None
         self._servers = Servers(
-            settings.directory, settings.servers, clock, observe, probe=self._probe_server, sleep=sleep
+            settings.directory,
+            settings.servers,
+            clock,
+            observe,
+            probe=self._probe_server,
+            find=self._discovery.find if self._discovery is not None else None,
+            sleep=sleep,
         )
         self._account = ServiceAccount(settings, clock)
         self._lookups = LookupConnections(settings, self._account)
@@ -61,6 +70,18 @@ class LdapDirectory:
         self._bind_gate = Gate(self.name, settings.bind_connection_count, queue)
         self._request_time = Deadlines(settings.request_timeout_s)
         self._pace = Pace(self._lookup_gate, self._bind_gate)
+
+    def _make_discovery(self, sleep: Callable[[float], Awaitable[None]]) -> Discovery:
+        settings = self._settings
+        assert settings.discovery is not None  # noqa: S101 - it is made for directories that have it
+        spread = SystemRandom()
+        return Discovery(
+            settings.discovery, self.name, self._take_servers, observe=self._observe, random=spread, sleep=sleep
+        )
+
+    def _take_servers(self, servers: Sequence[ServerAddress]) -> None:
+        self._servers.replace(servers)
+        self._lookups.retain(servers)
 
     async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
         """The entries of a small search by the service account."""
@@ -169,14 +190,18 @@ class LdapDirectory:
 
     async def aclose(self) -> None:
         """No connection is left."""
+        if self._discovery is not None:
+            await self._discovery.aclose()
         await self._servers.aclose()
         await self._lookups.aclose()
         await self._binds.aclose()
 
-    async def _connect_and_greet(self, server: ServerAddress) -> tuple[ServerAddress, Connection, RootDSE | None]:
+    async def _connect_and_greet(
+        self, server: ServerAddress, *, is_trial: bool = False
+    ) -> tuple[ServerAddress, Connection, RootDSE | None]:
         """A connection of the service account, and what the server says of itself on it."""
         with self._observed("connect", server):
-            connection = await self._account.connect(server)
+            connection = await self._account.connect(server, is_trial=is_trial)
             try:
                 root = await read_root_dse(connection)
             except BaseException:
@@ -190,7 +215,7 @@ class LdapDirectory:
         """Whether a server that was set aside is well: connected, TLS, service bind, an answer."""
         try:
             with self._request_time.begin():
-                _, connection, _ = await self._connect_and_greet(server)
+                _, connection, _ = await self._connect_and_greet(server, is_trial=True)
         except TimeoutError as error:
             raise self._too_slow("the root DSE", self._request_time.timeout_s) from error
         connection.close()

@@ -55,9 +55,13 @@ class Servers:
         observe: Observer,
         *,
         probe: Callable[[ServerAddress], Awaitable[object]],
+        find: Callable[[], Awaitable[None]] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`probe` raises a `DirectoryError` where a server is not well, and ends by itself."""
+        """`probe` raises a `DirectoryError` where a server is not well, and ends by itself.
+
+        `find` has `replace` called where no server is known, or raises `DirectoryUnavailable`.
+        """
         self._directory = directory
         self._servers = list(servers)
         self._absent: dict[ServerAddress, _Absence] = {}
@@ -65,8 +69,10 @@ class Servers:
         self._clock = clock
         self._observe = observe
         self._probe = probe
+        self._find = find
         self._sleep = sleep
-        self._tell()
+        if self._servers:
+            self._tell()
 
     def in_order(self) -> list[ServerAddress]:
         """The servers to be tried, one after the other: those set aside only where no other is left."""
@@ -117,6 +123,9 @@ class Servers:
         well. Raises `DirectoryUnavailable` where none is left; any other exception is an answer and passes.
         """
         servers = self.in_order()
+        if not servers and self._find is not None:
+            await self._find()
+            servers = self.in_order()
         clock = asyncio.get_running_loop().time
         deadline_s = clock() + timeout_s
         failures: list[DirectoryUnavailable] = []

@@ -25,21 +25,22 @@ class ServiceAccount:
     def __init__(self, settings: LdapSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._clock = clock
-        self._refusals: dict[ServerAddress, tuple[DirectoryRefused, float]] = {}
-        """Until when each server's refusal counts. One that fails may have an old password; the others work on."""
+        self._refusal: DirectoryRefused | None = None
+        self._refused_until_s = 0.0
 
-    async def connect(self, server: ServerAddress) -> Connection:
+    async def connect(self, server: ServerAddress, *, is_trial: bool = False) -> Connection:
         """A new connection, bound.
 
+        Where it `is_trial`, a refusal says nothing of other servers: the one that is tried may be out of date.
         Raises `DirectoryRefused` where the account is not taken, or was not taken a moment ago, and
         `DirectoryUnavailable`.
         """
-        self._raise_remembered_refusal(server)
+        self._raise_remembered_refusal()
         due_s = asyncio.get_running_loop().time() + self._settings.connect_timeout_s
         connection = await open_connection(self._settings, server)
         try:
             async with asyncio.timeout_at(due_s):
-                await self._bind(connection, server)
+                await self._bind(connection, is_trial=is_trial)
         except TimeoutError as error:
             connection.abort()
             detail = f"the service bind was not answered within {self._settings.connect_timeout_s:g} s"
@@ -49,7 +50,7 @@ class ServiceAccount:
             raise
         return connection
 
-    async def _bind(self, connection: Connection, server: ServerAddress) -> None:
+    async def _bind(self, connection: Connection, *, is_trial: bool) -> None:
         dn, password = self._settings.bind_dn, self._settings.bind_password
         if dn is None or password is None:
             return  # RFC 4513 §4: a new connection is anonymous already
@@ -57,13 +58,14 @@ class ServiceAccount:
         if response.result_code == SUCCESS:
             return
         error = service_bind_error(response, connection.peer)
-        if isinstance(error, DirectoryRefused):
-            self._refusals[server] = error, self._clock() + self._settings.limits.refusal_pause_s
+        if isinstance(error, DirectoryRefused) and not is_trial:
+            self._refusal = error
+            self._refused_until_s = self._clock() + self._settings.limits.refusal_pause_s
         raise error
 
-    def _raise_remembered_refusal(self, server: ServerAddress) -> None:
-        known, until_s = self._refusals.get(server, (None, 0.0))
-        if known is not None and self._clock() < until_s:
+    def _raise_remembered_refusal(self) -> None:
+        if self._refusal is not None and self._clock() < self._refused_until_s:
+            known = self._refusal
             raise DirectoryRefused(
                 known.detail,
                 directory=known.directory,
@@ -72,4 +74,4 @@ class ServiceAccount:
                 diagnostic_message=known.diagnostic_message,
                 remedy=known.remedy,
             ) from known
-        self._refusals.pop(server, None)
+        self._refusal = None

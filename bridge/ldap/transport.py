@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 import ssl
 from typing import TYPE_CHECKING
+
+from aiohappyeyeballs import start_connection
 
 from bridge.errors import DirectoryRefused, DirectoryUnavailable
 from bridge.ldap.connection import Connection, Peer
 from bridge.ldap.results import SUCCESS, describe_result
 
 if TYPE_CHECKING:
+    from aiohappyeyeballs import AddrInfoType
+
     from bridge.ldap.settings import LdapSettings, ServerAddress
 
 _HAPPY_EYEBALLS_DELAY_S = 0.25
@@ -60,18 +65,32 @@ async def _connect(connection: Connection, settings: LdapSettings, server: Serve
         await loop.create_unix_connection(lambda: connection, server.host)
         return
     use_tls = server.scheme == "ldaps"
-    await loop.create_connection(
-        lambda: connection,
-        server.host,
-        server.port,
-        ssl=settings.tls if use_tls else None,
-        server_hostname=server.host if use_tls else None,
-        happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY_S,
-    )
+    tls, host = (settings.tls, server.host) if use_tls else (None, None)
+    if server.addresses:
+        connected = await start_connection(_addresses_of(server), happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY_S)
+        await loop.create_connection(lambda: connection, sock=connected, ssl=tls, server_hostname=host)
+    else:
+        await loop.create_connection(
+            lambda: connection,
+            server.host,
+            server.port,
+            ssl=tls,
+            server_hostname=host,
+            happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY_S,
+        )
     if server.start_tls:
         await _start_tls(connection, settings, server)
     if settings.fingerprints and server.uses_tls:
         _check_fingerprint(connection, settings.fingerprints)
+
+
+def _addresses_of(server: ServerAddress) -> list[AddrInfoType]:
+    """The addresses that are known of a server, as `getaddrinfo` would give them."""
+    found: list[AddrInfoType] = []
+    for address in server.addresses:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        found.append((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, server.port)))
+    return found
 
 
 async def _start_tls(connection: Connection, settings: LdapSettings, server: ServerAddress) -> None:

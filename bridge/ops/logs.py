@@ -18,6 +18,7 @@ import structlog
 
 from bridge.events import (
     ApprovalExpired,
+    DiscoveryFailed,
     NamesContested,
     OperationEnded,
     Refreshed,
@@ -123,8 +124,10 @@ def _log_directory(logger: FilteringBoundLogger, event: Event, *, usernames: boo
             logger.warning("server.set_aside", directory=directory, server=server, error=error.message, pause_s=pause_s)
         case ServerRestored():
             logger.info("server.restored", **event._asdict())
+        case DiscoveryFailed(directory, error, known_count):
+            logger.warning("discovery.failed", directory=directory, error=error.message, known_count=known_count)
         case ServersKnown(directory, servers):
-            logger.debug("servers.known", directory=directory, servers=servers)
+            logger.info("servers.known", directory=directory, servers=servers)
 
 
 _REPORT_FIELDS = (

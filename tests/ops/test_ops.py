@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from bridge.errors import DirectoryUnavailable
 from bridge.events import (
     CertificateSeen,
+    DiscoveryFailed,
     Event,
     OperationEnded,
     Refreshed,
@@ -48,6 +49,7 @@ EVENTS: dict[str, Event] = {
     "refresh.failed": RefreshFailed("d", ERROR, 0.5, 60.0),
     "server.set_aside": ServerSetAside("d", "ldap://s", ERROR, 5.0),
     "server.restored": ServerRestored("d", "ldap://s"),
+    "discovery.failed": DiscoveryFailed("d", ERROR, 2),
     "servers.known": ServersKnown("d", ("ldap://s",)),
     "operation.ended": OperationEnded("d", "ldap://s", "look_up", "ok", 0.01),
 }
@@ -73,7 +75,7 @@ def test_each_event_is_one_json_line_with_its_name(name: str, event: Event) -> N
 def test_info_leaves_out_challenges_and_operations() -> None:
     """The first call of each .NET request is no news."""
     names = [json.loads(line)["event"] for line in lines_of("info", *EVENTS.values())]
-    assert names == [name for name in EVENTS if name not in ("request.challenged", "operation.ended", "servers.known")]
+    assert names == [name for name in EVENTS if name not in ("request.challenged", "operation.ended")]
 
 
 def test_usernames_can_be_kept_out_of_the_log() -> None:
