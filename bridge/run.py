@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import importlib.util
 import os
 import random
 import resource
@@ -26,7 +27,7 @@ from bridge.directory import Scope
 from bridge.errors import BridgeError, ConfigurationError
 from bridge.guard import RemovalPolicy
 from bridge.ldap.directory import LdapDirectory
-from bridge.ldap.settings import DiscoverySettings, LdapSettings, ServerAddress
+from bridge.ldap.settings import DiscoverySettings, LdapSettings, SaslSettings, ServerAddress
 from bridge.ops.logs import log_observer, make_logger, route_library_logs
 from bridge.ops.metrics import metrics_observer, render_metrics, watch_snapshots
 from bridge.ops.systemd import Notifier
@@ -88,6 +89,7 @@ def ldap_settings(loaded: Loaded, position: int) -> LdapSettings:
         fingerprints=frozenset(map(bytes.fromhex, section.tls.fingerprint_sha256 or ())),
         bind_dn=section.bind.dn,
         bind_password=loaded.secrets.get(("directories", position, "bind")),
+        sasl=_sasl(section, position),
         connect_timeout_s=section.timeouts.connect_s,
         request_timeout_s=section.timeouts.request_s,
         listing_timeout_s=section.timeouts.listing_s,
@@ -113,6 +115,17 @@ def _discovery(section: DirectorySection) -> DiscoverySettings | None:
         nameservers=found.nameservers,
         timeout_s=section.timeouts.connect_s,
     )
+
+
+def _sasl(section: DirectorySection, position: int) -> SaslSettings | None:
+    bind = section.bind
+    if bind.method == "gssapi":
+        if importlib.util.find_spec("gssapi") is None:
+            remedy = "install it with `pip install 'mailstore-ldap-bridge[gssapi]'`"
+            place = f"directories[{position}].bind.method"
+            raise ConfigurationError((f"{place}: gssapi needs a package that is not installed; {remedy}",))
+        return SaslSettings("GSSAPI", bind.principal or "", bind.keytab or "")
+    return SaslSettings("EXTERNAL") if bind.method == "external" else None
 
 
 def _client_tls(section: DirectorySection, position: int) -> ssl.SSLContext:

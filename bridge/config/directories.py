@@ -165,19 +165,28 @@ class DirectoryTls(Section):
 class BindSection(Section):
     """The service account, which searches."""
 
-    method: Literal["simple", "anonymous"] = Field("simple", description="How the service account binds.")
+    method: Literal["simple", "anonymous", "external", "gssapi"] = Field(
+        "simple", description="How the service account binds."
+    )
     dn: str | None = Field(None, min_length=1, description="Its DN; Active Directory takes user@domain, too.")
     password_file: str | None = Field(None, description="A file that holds its password.")
     password_credential: str | None = Field(None, description="The name of a systemd credential.")
     password: SecretStr | None = Field(None, min_length=1, description="The password itself.")
+    principal: str | None = Field(None, min_length=1, description="For gssapi: its Kerberos principal.")
+    keytab: str | None = Field(None, min_length=1, description="For gssapi: the file with the principal's key.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         given = [self.password_file, self.password_credential, self.password]
         count = sum(value is not None for value in given)
-        if self.method == "anonymous":
+        kerberos = (self.principal, self.keytab)
+        if self.method != "gssapi" and kerberos != (None, None):
+            raise FaultError("method", f"{self.method} takes neither principal nor keytab; they are for gssapi")
+        if self.method == "gssapi" and None in kerberos:
+            raise ValueError("needs principal and keytab for gssapi")
+        if self.method != "simple":
             if count or self.dn is not None:
-                raise FaultError("method", "anonymous takes neither dn nor password; remove them, or bind simple")
+                raise FaultError("method", f"{self.method} takes neither dn nor password; remove them, or bind simple")
         elif self.dn is None or count != 1:
             raise ValueError("needs dn and exactly one of password_file, password_credential and password")
         return self
@@ -280,11 +289,22 @@ class DirectorySection(Section):
             raise FaultError("starttls", "is for ldap:// and no server has that scheme; remove it")
         if self.tls.fingerprint_sha256 is not None and in_clear:
             raise FaultError("tls", f"has fingerprint_sha256, which nothing checks at {in_clear[0]} without TLS")
+        self._check_method()
         if self.preset == "custom" and self.users.filter is None:
             raise FaultError("users", "needs filter, as the preset custom knows none")
         if not self.items("user_name"):
             raise FaultError("attributes", f"needs userName, as the preset {self.preset} knows none")
         return self
+
+    def _check_method(self) -> None:
+        kinds = [(server.scheme == "ldapi", self.uses_tls(server)) for server in self.possible_servers]
+        has_certificate = self.tls.client_certificate_file is not None
+        if self.bind.method == "external" and not all(
+            is_socket or (uses_tls and has_certificate) for is_socket, uses_tls in kinds
+        ):
+            raise FaultError("bind", "external needs tls.client_certificate_file and TLS, or ldapi:// servers alone")
+        if self.bind.method == "gssapi" and any(is_socket for is_socket, _ in kinds):
+            raise FaultError("bind", "gssapi needs servers with a host name, as Kerberos knows them; ldapi:// has none")
 
     @property
     def possible_servers(self) -> tuple[ServerUrl, ...]:

@@ -103,6 +103,12 @@ class Connection(asyncio.BufferedProtocol):
         transport.write(messages.write_bind(message_id, dn, password, controls))
         return await self._settle(self._expect(message_id, messages.BIND_RESPONSE))
 
+    async def bind_by_sasl(self, mechanism: str, credentials: bytes) -> Response:
+        """The answer to one step of a bind by SASL, under the rules of `bind`."""
+        transport, message_id = self._require_transport(), self._next_id()
+        transport.write(messages.write_sasl_bind(message_id, mechanism, credentials))
+        return await self._settle(self._expect(message_id, messages.BIND_RESPONSE))
+
     async def start_tls(self) -> Response:
         """The answer to the request to begin TLS; the handshake itself is the transport's."""
         transport, message_id = self._require_transport(), self._next_id()

@@ -129,7 +129,7 @@ class Discovery:
         """The scheme, the records of each name that is asked for, and for how many seconds they hold."""
         domain, site = self._settings.domain, self._settings.site
         if site is not None:
-            # AD: MS-ADTS §6.3.2.3; the site's own domain controllers come first, those of other sites after them.
+            # AD: the site's own domain controllers come first, those of other sites after them.
             near = f"_ldap._tcp.{site}._sites.dc._msdcs.{domain}"
             answers = [await self._records_of(near), await self._records_of(f"_ldap._tcp.dc._msdcs.{domain}")]
             if not answers[0][0]:

@@ -44,6 +44,17 @@ class ServerAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class SaslSettings:
+    """How the service account binds by SASL."""
+
+    mechanism: str
+    """`EXTERNAL` or `GSSAPI`."""
+    principal: str = ""
+    """Whose key is in the key table, for GSSAPI."""
+    keytab: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DiscoverySettings:
     """How the servers of a directory are found by DNS."""
 
@@ -98,6 +109,8 @@ class LdapSettings:
     bind_dn: str | None = None
     """None binds nobody: the service connections stay anonymous."""
     bind_password: Secret | None = None
+    sasl: SaslSettings | None = None
+    """How the service account binds instead of with a DN and a password."""
     connect_timeout_s: float = 5.0
     """To be connected, with TLS and the service bind."""
     request_timeout_s: float = 10.0

@@ -301,6 +301,35 @@ async def test_idle_connections_that_the_server_closes_cost_nobody_a_login(start
         assert not [event for event in events if isinstance(event, ServerSetAside)]
 
 
+async def test_service_account_that_is_refused_at_a_trial_is_bound_at_the_other_servers() -> None:
+    """The first server comes back with an old password: it stays away, and the second takes new connections."""
+    woken = asyncio.Event()
+
+    async def sleep(_pause_s: float) -> None:
+        await woken.wait()
+        woken.clear()
+
+    async def on_bind(session: Session, message: wire.Message, _request: wire.BindRequest) -> bool:
+        session._writer.write(wire.write_result(message.id, wire.BIND_RESPONSE, 49))
+        return True
+
+    async with FaultyServer(small_directory("anna"), on_bind=on_bind) as first:
+        async with FaultyServer(small_directory("anna")) as second:
+            servers = tuple(ServerAddress("ldap", "127.0.0.1", port) for port in (first.port, second.port))
+            account = {"bind_dn": READER, "bind_password": Secret(READER_PASSWORD.encode())}
+            events: list[Event] = []
+            found = LdapDirectory(LdapSettings("company", servers, **account), events.append, sleep=sleep)  # type: ignore[arg-type]
+            first.refuses = True
+            assert (await found.probe()).server == second.url
+            first.refuses = False
+            woken.set()
+            await until(lambda: first.binds == [READER])
+            await until(lambda: len([event for event in events if isinstance(event, ServerSetAside)]) == 2)
+            assert (await found.probe()).server == second.url
+            assert (first.binds, len(second.binds)) == ([READER], 2)
+            await found.aclose()
+
+
 async def test_busy_server_is_left_for_the_next_and_tried_in_the_background() -> None:
     """51 to the service bind: the second server answers; the first is asked again when it takes the account."""
     is_busy = True
