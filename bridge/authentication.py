@@ -34,6 +34,8 @@ _REFUSED_FROM_MEMORY = {
     Permission.HELD_BACK: Rejection.HELD_BACK,
 }
 _FROM_MEMORY = "accepted from memory, without a bind"
+_PATIENCE_S = 0.1
+"""How long directories that hold no such name by their listing are waited for: one that works answers by then."""
 
 
 class _Decision(NamedTuple):  # made for each login, as everything else here
@@ -63,6 +65,8 @@ class Found(NamedTuple):
 
     directory: DirectorySnapshots
     candidates: tuple[Candidate, ...]
+    late: frozenset[asyncio.Task[Found | None]] = frozenset()
+    """The look-ups in other directories that were not waited for."""
 
     def rank(self, user_name: str) -> int:
         """How much the name is this directory's: 0 as a listed userName, 1 in another way, 2 but not listed.
@@ -100,6 +104,7 @@ class Authenticator:
         self._make_token = make_token
         self._key = make_token().encode()
         self._observe = observe
+        self._late: set[asyncio.Task[Found | None]] = set()
         self.contested: Mapping[str, str] = {}
         """Which directory has each folded userName that several claim, by what is answered to `list`."""
 
@@ -143,40 +148,73 @@ class Authenticator:
             names = " and ".join(candidate.entry.dn for candidate in found.candidates)
             verdict = Rejected(Rejection.AMBIGUOUS_USER, source.name)
             decision = await self._bind_nobody(source, password, verdict)
+            await _see_out(found.late)
             return decision._replace(detail=f"the name belongs to {names}")
         candidate, mark = found.candidates[0], source.password_mark(found.candidates[0].entry)
         attempt = self._binds.throttle.identify(source.name, candidate.user_id, user_name, password, mark)
-        return await self._bind_user(source, candidate, attempt, password, began_s)
+        decision = await self._bind_user(source, candidate, attempt, password, began_s)
+        if found.late and decision.asked is not None:
+            # Security: who exists nowhere waits for every directory, and a refusal may not tell that from a wrong one.
+            await _see_out(found.late)
+        return decision
 
     async def _find(self, user_name: str) -> Found | None:
         """The directory that holds the name, with what it holds, or None where none does.
 
-        Raises what kept a directory from answering, unless another is known to hold the name.
+        A directory that is slow keeps nobody waiting who is known to be another one's. Raises what kept a directory
+        from answering, unless another is known to hold the name.
         """
         if len(self._directories) == 1:
             return await find_user(self._directories[0], user_name)
         holder = self._holder_of(user_name)
         if holder is not None:
             return await find_user(holder, user_name)
-        outcomes = await asyncio.gather(
-            *(find_user(directory, user_name) for directory in self._directories), return_exceptions=True
-        )
-        found: list[Found] = []
-        failures: list[tuple[DirectorySnapshots, BridgeError]] = []
-        for directory, outcome in zip(self._directories, outcomes, strict=True):
-            if isinstance(outcome, BridgeError):
-                failures.append((directory, outcome))
-            elif isinstance(outcome, BaseException):
-                raise outcome
-            elif outcome is not None:
-                found.append(outcome)
-        best = min(found, key=lambda each: each.rank(user_name), default=None)
+        best, failures = await self._ask_everywhere(user_name)
         if best is not None and (holder := self._holder_of(best.candidates[0].user_name)) is not None:
             return await find_user(holder, user_name)  # a spelling that the directories take for a contested name
         for directory, failure in failures:
             if best is None or self._may_outrank(directory, best, user_name):
                 raise failure
         return best
+
+    async def _ask_everywhere(
+        self, user_name: str
+    ) -> tuple[Found | None, list[tuple[DirectorySnapshots, BridgeError]]]:
+        """What the name most likely means, and which directories could not be asked."""
+        tasks = {asyncio.create_task(find_user(each, user_name)): each for each in self._directories}
+        self._late.update(tasks)
+        for task in tasks:
+            task.add_done_callback(self._forget_look_up)
+        best, pending, patience_s = None, set(tasks), None
+        try:
+            while pending:
+                done, pending = await asyncio.wait(pending, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+                answers = [task.result() for task in tasks if task.done() and not _failure_of(task)]
+                found = [answer for answer in answers if answer is not None]
+                best = min(found, key=lambda each: each.rank(user_name), default=None)
+                if best is None:
+                    continue
+                rivals = [tasks[task] for task in pending if not self._comes_before(best, tasks[task], user_name)]
+                if not (rivals and done):
+                    break
+                is_open = any(self._may_outrank(rival, best, user_name) for rival in rivals)
+                patience_s = None if is_open else _PATIENCE_S
+        except asyncio.CancelledError:
+            for task in pending:
+                task.cancel()
+            raise
+        failures = [(tasks[task], error) for task in tasks if task.done() and (error := _failure_of(task))]
+        return best._replace(late=frozenset(pending)) if best is not None else None, failures
+
+    def _forget_look_up(self, task: asyncio.Task[Found | None]) -> None:
+        self._late.discard(task)
+        if not task.cancelled():
+            task.exception()  # who does not wait for it is not told
+
+    def _comes_before(self, best: Found, directory: DirectorySnapshots, user_name: str) -> bool:
+        """Whether what was found counts whatever a directory will say."""
+        order = self._directories.index
+        return best.rank(user_name) == 0 and order(best.directory) < order(directory)
 
     def _holder_of(self, user_name: str) -> DirectorySnapshots | None:
         """The directory that has a userName which several claim."""
@@ -185,9 +223,8 @@ class Authenticator:
 
     def _may_outrank(self, directory: DirectorySnapshots, best: Found, user_name: str) -> bool:
         """Whether a directory that can't be asked could hold the name before the one that does."""
-        order = self._directories.index
         is_user_name = best.rank(user_name) == 0
-        if is_user_name and order(best.directory) < order(directory):
+        if self._comes_before(best, directory, user_name):
             return False
         if directory.last_good is None:
             return True
@@ -320,3 +357,17 @@ async def _read_entry(source: DirectorySource, dn: str) -> tuple[Entry, ...]:
         if error.result_code == NO_SUCH_OBJECT:  # it was deleted or moved since it was listed
             return ()
         raise
+
+
+async def _see_out(late: frozenset[asyncio.Task[Found | None]]) -> None:
+    """Look-ups that nobody needs any more have ended."""
+    if late:
+        await asyncio.wait(late)
+
+
+def _failure_of(task: asyncio.Task[Found | None]) -> BridgeError | None:
+    """What kept a look-up that is done from being answered. Raises what is a bug."""
+    error = task.exception()
+    if error is None or isinstance(error, BridgeError):
+        return error
+    raise error

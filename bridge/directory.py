@@ -115,8 +115,14 @@ class Directory(Protocol):
     def name(self) -> str:
         """The name under which the directory is configured."""
 
-    def list_entries(self, searches: Sequence[SearchRequest]) -> AbstractAsyncContextManager[EntryStream]:
-        """All entries of all searches, from one server, on a connection of its own; leaving early abandons it."""
+    def list_entries(
+        self, searches: Sequence[SearchRequest], began_s: float | None = None
+    ) -> AbstractAsyncContextManager[EntryStream]:
+        """All entries of all searches, from one server, on a connection of its own; leaving early abandons it.
+
+        `began_s` is when this listing was begun by the event loop's clock, where another server has broken it off: its
+        time counts.
+        """
 
     async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
         """The entries of a small search by the service account.

@@ -110,12 +110,42 @@ class OperationEnded(NamedTuple):
 
 
 class ServerSetAside(NamedTuple):
-    """A server failed and is not asked again for a while."""
+    """A server failed, or is still not well, and is tried after a while before it is asked again."""
 
     directory: str
     server: str
     error: BridgeError
     pause_s: float
+
+
+class ServerRestored(NamedTuple):
+    """A server that was set aside works, and is asked again."""
+
+    directory: str
+    server: str
+
+
+class ServersKnown(NamedTuple):
+    """The servers of a directory, in the order in which they are asked; others than before have gone."""
+
+    directory: str
+    servers: tuple[str, ...]
+
+
+class DiscoveryFailed(NamedTuple):
+    """The DNS did not name the servers of a directory; `known_count` of an earlier answer are still asked."""
+
+    directory: str
+    error: BridgeError
+    known_count: int
+
+
+class CertificateSeen(NamedTuple):
+    """A server has shown a certificate that is trusted until then."""
+
+    directory: str
+    server: str
+    expires_at_s: float
 
 
 Event = (
@@ -130,6 +160,10 @@ Event = (
     | ListingProgressed
     | OperationEnded
     | ServerSetAside
+    | ServerRestored
+    | ServersKnown
+    | DiscoveryFailed
+    | CertificateSeen
 )
 
 Observer = Callable[[Event], None]

@@ -65,18 +65,24 @@ async def take_listing(source: DirectorySource, holders: Roster | None, clock: C
 
     Raises a `DirectoryError` where it can't be proven complete, or has fewer users than are ever right.
     """
-    try:
-        return await _list_once(source, holders, clock)
-    except DirectoryUnavailable:
-        # The server broke off and is set aside: the listing starts anew, on the next one where there is one.
-        return await _list_once(source, holders, clock)
+    began_s, broken = asyncio.get_running_loop().time(), set[str | None]()
+    while True:
+        try:
+            return await _list_once(source, holders, clock, began_s)
+        except DirectoryUnavailable as error:
+            # The server broke off and is set aside: the listing starts anew, on the next one where there is one.
+            if error.server in broken:
+                raise
+            broken.add(error.server)
 
 
-async def _list_once(source: DirectorySource, holders: Roster | None, clock: Callable[[], float]) -> Listing:
+async def _list_once(
+    source: DirectorySource, holders: Roster | None, clock: Callable[[], float], began_s: float
+) -> Listing:
     started_s = clock()
     searches = [source.listing_search(base) for base in await source.resolve_bases()]
     builder, tally = RosterBuilder(), _Tally()
-    async with source.directory.list_entries(searches) as stream:
+    async with source.directory.list_entries(searches, began_s) as stream:
         async for entries in stream:
             builder.add(_map_users(entries, source, tally))
             await asyncio.sleep(0)  # logins must not wait for a listing

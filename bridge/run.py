@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import importlib.util
 import os
 import random
 import resource
@@ -26,7 +27,7 @@ from bridge.directory import Scope
 from bridge.errors import BridgeError, ConfigurationError
 from bridge.guard import RemovalPolicy
 from bridge.ldap.directory import LdapDirectory
-from bridge.ldap.settings import LdapSettings, ServerAddress
+from bridge.ldap.settings import DiscoverySettings, LdapSettings, SaslSettings, ServerAddress
 from bridge.ops.logs import log_observer, make_logger, route_library_logs
 from bridge.ops.metrics import metrics_observer, render_metrics, watch_snapshots
 from bridge.ops.systemd import Notifier
@@ -81,9 +82,14 @@ def ldap_settings(loaded: Loaded, position: int) -> LdapSettings:
     return LdapSettings(
         directory=section.name,
         servers=servers,
-        tls=_client_tls(section, position) if any(server.uses_tls for server in servers) else None,
+        discovery=_discovery(section),
+        tls=_client_tls(section, position)
+        if section.discover is not None or any(server.uses_tls for server in servers)
+        else None,
+        fingerprints=frozenset(map(bytes.fromhex, section.tls.fingerprint_sha256 or ())),
         bind_dn=section.bind.dn,
         bind_password=loaded.secrets.get(("directories", position, "bind")),
+        sasl=_sasl(section, position),
         connect_timeout_s=section.timeouts.connect_s,
         request_timeout_s=section.timeouts.request_s,
         listing_timeout_s=section.timeouts.listing_s,
@@ -96,12 +102,41 @@ def ldap_settings(loaded: Loaded, position: int) -> LdapSettings:
     )
 
 
+def _discovery(section: DirectorySection) -> DiscoverySettings | None:
+    found = section.discover
+    if found is None:
+        return None
+    return DiscoverySettings(
+        domain=found.domain,
+        scheme=found.scheme,
+        start_tls=section.starttls != "off",
+        site=found.site,
+        allowed_domains=found.allow_domains,
+        nameservers=found.nameservers,
+        timeout_s=section.timeouts.connect_s,
+    )
+
+
+def _sasl(section: DirectorySection, position: int) -> SaslSettings | None:
+    bind = section.bind
+    if bind.method == "gssapi":
+        if importlib.util.find_spec("gssapi") is None:
+            remedy = "install it with `pip install 'mailstore-ldap-bridge[gssapi]'`"
+            place = f"directories[{position}].bind.method"
+            raise ConfigurationError((f"{place}: gssapi needs a package that is not installed; {remedy}",))
+        return SaslSettings("GSSAPI", bind.principal or "", bind.keytab or "")
+    return SaslSettings("EXTERNAL") if bind.method == "external" else None
+
+
 def _client_tls(section: DirectorySection, position: int) -> ssl.SSLContext:
     """The context for a directory's servers, built once: reading the system's authorities takes its time."""
     tls = section.tls
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
         context.minimum_version = _TLS_VERSIONS[tls.minimum_version]
+        if tls.fingerprint_sha256 is not None and tls.ca_file is None:
+            # Security: the very certificate is compared before anything is sent, which says more than who signed it.
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if tls.client_certificate_file is not None:
             context.load_cert_chain(tls.client_certificate_file, tls.client_key_file)
     except OSError as error:

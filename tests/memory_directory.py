@@ -44,7 +44,9 @@ class MemoryDirectory:
         self.default_context: str | None = "dc=e"
 
     @asynccontextmanager
-    async def list_entries(self, searches: Sequence[SearchRequest]) -> AsyncIterator[EntryStream]:
+    async def list_entries(
+        self, searches: Sequence[SearchRequest], began_s: float | None = None
+    ) -> AsyncIterator[EntryStream]:
         self.listing_count += 1
         await self.gate.wait()
         yield _Stream(self, searches)

@@ -83,6 +83,7 @@ class Slapd:
     log_level: str = "stats"
     size_limit_bytes: int = 1 << 30
     certificate: tuple[Path, Path] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     tls_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
@@ -116,7 +117,8 @@ class Slapd:
             urls.append(f"ldaps://127.0.0.1:{self.tls_port}")
         log = (self.folder / "log").open("ab")
         command = [require("slapd"), "-d", self.log_level, "-f", "slapd.conf", "-h", " ".join(urls)]
-        self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+        environment = {**os.environ, **self.environment}
+        self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, env=environment)
         log.close()
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and self.process.poll() is None:

@@ -414,6 +414,57 @@ async def test_outage_of_one_directory_is_never_a_wrong_password() -> None:
             assert await found.auth("bert", "Pass-bert") == "a"
 
 
+@pytest.mark.parametrize("is_slow_first", [True, False])
+async def test_slow_directory_delays_no_logins_of_another(is_slow_first: bool) -> None:
+    """Its look-ups hang: who is listed elsewhere logs in at once; who may be its own gets no `false`."""
+    is_hanging = asyncio.Event()
+
+    async def on_search(_session: Session, _message: wire.Message, _request: wire.SearchRequest) -> bool:
+        if is_hanging.is_set():
+            await asyncio.Event().wait()
+        return False
+
+    async with FaultyServer(small_directory("anna"), on_search=on_search) as slow:
+        async with FaultyServer(small_directory("bert", "carl")) as quick:
+            async with setting([slow, quick] if is_slow_first else [quick, slow]) as found:
+                await found.bridge.list_users("/m", compressed=False)
+                is_hanging.set()
+                async with asyncio.timeout(1):
+                    for _ in range(3):
+                        assert await found.auth("bert", "Pass-bert") == ("b" if is_slow_first else "a")
+                refused = asyncio.create_task(found.auth("bert", "wrong"))
+                unknown = asyncio.create_task(found.auth("nobody", "wrong"))
+                its_own = asyncio.create_task(found.auth("anna", "Pass-anna"))
+                done, _ = await asyncio.wait((refused, unknown, its_own), timeout=0.5)
+                assert not done, "a refusal takes as long as one of somebody who may be anywhere"
+                assert await refused is Rejection.WRONG_PASSWORD
+                for task in (unknown, its_own):
+                    with pytest.raises(DirectoryUnavailable):
+                        await task
+
+
+async def test_login_that_is_given_up_gives_up_its_look_ups() -> None:
+    """Nothing is left running for a caller who has gone."""
+    arrived = asyncio.Semaphore(0)
+
+    async def on_search(_session: Session, _message: wire.Message, _request: wire.SearchRequest) -> bool:
+        arrived.release()
+        await asyncio.Event().wait()
+        return True
+
+    async with FaultyServer(small_directory("anna"), on_search=on_search) as a:
+        async with FaultyServer(small_directory("bert"), on_search=on_search) as b, setting([a, b]) as found:
+            login = asyncio.create_task(found.auth("anna", "Pass-anna"))
+            for _ in range(2):
+                await asyncio.wait_for(arrived.acquire(), 5)
+            running = asyncio.all_tasks()
+            login.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await login
+            left = [task for task in running & asyncio.all_tasks() if "find_user" in repr(task.get_coro())]
+            await asyncio.wait_for(asyncio.gather(*left, return_exceptions=True), 1)
+
+
 async def test_refused_service_account_is_not_bound_again_and_again() -> None:
     """The directory would lock it; logins fail with the remedy meanwhile."""
     store = small_directory("anna")

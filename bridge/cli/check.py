@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bridge.cli.drafts import open_draft
 from bridge.errors import BridgeError
+from bridge.ldap.discovery import discover_servers
 from bridge.ldap.messages import PAGED_RESULTS
 from bridge.ldap.root_dse import read_root_dse
 from bridge.ldap.service_account import ServiceAccount
@@ -56,7 +57,12 @@ async def check_directories(loaded: Loaded, *, offline: bool) -> list[Check]:
     for position in range(len(loaded.configuration.directories)):
         settings = ldap_settings(loaded, position)
         account = ServiceAccount(settings, time.monotonic)
-        for server in settings.servers:
+        try:
+            servers = settings.servers or await discover_servers(settings)
+        except BridgeError as error:
+            found.append(_failed("discovery", settings.directory, "", error))
+            continue
+        for server in servers:
             try:
                 connection = await account.connect(server)
             except BridgeError as error:
@@ -105,7 +111,9 @@ def _check_server(directory: str, connection: Connection, root: RootDSE | None) 
 
 
 def _check_certificate(directory: str, server: str, tls: ssl.SSLObject) -> Check:
-    certificate = tls.getpeercert() or {}
+    certificate = tls.getpeercert()
+    if not certificate:
+        return Check("tls", directory, server, "ok", f"{tls.version()}, the certificate has the configured fingerprint")
     ends_s = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
     days = int((ends_s - time.time()) // _DAY_S)
     message = f"{tls.version()}, the certificate is good for {days} more days"

@@ -26,7 +26,7 @@ from bridge.config.schema import (
     as_listed,
     as_tuple,
 )
-from bridge.config.values import ServerUrl, parse_server_url
+from bridge.config.values import ServerUrl, parse_domain, parse_fingerprint, parse_name_server, parse_server_url
 from bridge.mapping import AddressRules, AttributeMap, MappingError, parse_item
 from bridge.mapping.addresses import fold_domain
 from bridge.syntax.attributes import is_attribute_description
@@ -96,13 +96,61 @@ def _check_attribute(text: str) -> str:
 Items = Annotated[
     tuple[Annotated[str, AfterValidator(_check_item)], ...], BeforeValidator(as_tuple), Field(min_length=1)
 ]
+Fingerprint = Annotated[
+    str,
+    BeforeValidator(parse_fingerprint),
+    WithJsonSchema({"type": "string", "pattern": r"^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$"}),
+]
 DistinguishedName = Annotated[str, AfterValidator(_check_dn)]
+
+
+def _check_site(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,63}", text) is None:
+        raise ValueError("must hold letters, digits, _ and - only")
+    return text
+
+
+DomainName = Annotated[str, BeforeValidator(parse_domain)]
+NameServer = Annotated[
+    tuple[str, int],
+    BeforeValidator(parse_name_server),
+    WithJsonSchema({"type": "string", "examples": ["192.0.2.53", "[2001:db8::53]:5353"]}),
+]
+
+
+class DiscoverSection(Section):
+    """Where the servers are, by the DNS."""
+
+    domain: DomainName = Field(description="The domain with the records _ldaps._tcp or _ldap._tcp.")
+    scheme: Literal["ldaps", "ldap"] | None = Field(
+        None, description="Which records count; default: ldaps where there are some, otherwise ldap with StartTLS."
+    )
+    site: Annotated[str, AfterValidator(_check_site)] | None = Field(
+        None, description="A site of Active Directory, whose servers come first."
+    )
+    allow_domains: Annotated[tuple[DomainName, ...], BeforeValidator(as_tuple)] = Field(
+        (), description="Other domains in which servers may lie."
+    )
+    nameservers: Annotated[tuple[NameServer, ...], BeforeValidator(as_tuple)] = Field(
+        (), description="Who is asked; default: the name servers of the system."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.site is not None and self.scheme == "ldaps":
+            raise FaultError("scheme", "ldaps has no records of sites; remove it, and StartTLS is used")
+        return self
 
 
 class DirectoryTls(Section):
     """How the certificates of the servers are checked."""
 
     ca_file: str | None = Field(None, description="The authorities that are trusted; default: those of the system.")
+    fingerprint_sha256: Annotated[tuple[Fingerprint, ...], BeforeValidator(as_tuple)] | None = Field(
+        None,
+        min_length=1,
+        description="The servers' own certificates; without ca_file, nothing else of them is checked then.",
+    )
     client_certificate_file: str | None = Field(None, description="A certificate to show to the servers.")
     client_key_file: str | None = Field(None, description="Its private key.")
     minimum_version: Literal["1.2", "1.3"] = Field("1.2", description="The oldest TLS version that is spoken.")
@@ -117,19 +165,28 @@ class DirectoryTls(Section):
 class BindSection(Section):
     """The service account, which searches."""
 
-    method: Literal["simple", "anonymous"] = Field("simple", description="How the service account binds.")
+    method: Literal["simple", "anonymous", "external", "gssapi"] = Field(
+        "simple", description="How the service account binds."
+    )
     dn: str | None = Field(None, min_length=1, description="Its DN; Active Directory takes user@domain, too.")
     password_file: str | None = Field(None, description="A file that holds its password.")
     password_credential: str | None = Field(None, description="The name of a systemd credential.")
     password: SecretStr | None = Field(None, min_length=1, description="The password itself.")
+    principal: str | None = Field(None, min_length=1, description="For gssapi: its Kerberos principal.")
+    keytab: str | None = Field(None, min_length=1, description="For gssapi: the file with the principal's key.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         given = [self.password_file, self.password_credential, self.password]
         count = sum(value is not None for value in given)
-        if self.method == "anonymous":
+        kerberos = (self.principal, self.keytab)
+        if self.method != "gssapi" and kerberos != (None, None):
+            raise FaultError("method", f"{self.method} takes neither principal nor keytab; they are for gssapi")
+        if self.method == "gssapi" and None in kerberos:
+            raise ValueError("needs principal and keytab for gssapi")
+        if self.method != "simple":
             if count or self.dn is not None:
-                raise FaultError("method", "anonymous takes neither dn nor password; remove them, or bind simple")
+                raise FaultError("method", f"{self.method} takes neither dn nor password; remove them, or bind simple")
         elif self.dn is None or count != 1:
             raise ValueError("needs dn and exactly one of password_file, password_credential and password")
         return self
@@ -181,13 +238,20 @@ class EmailsSection(Section):
     require: bool = Field(False, description="Whether somebody without an address is left out.")
 
 
+def _as_domain(value: object) -> object:
+    return {"domain": value} if isinstance(value, str) else value
+
+
 class DirectorySection(Section):
     """One directory: its servers, its users."""
 
     name: Annotated[str, AfterValidator(_check_name)] = Field(description="What it is called in logs and messages.")
     preset: Annotated[str, AfterValidator(_check_preset)] = Field(description="The vendor, such as openldap.")
     servers: Annotated[tuple[Server, ...], BeforeValidator(as_listed), Field(min_length=1)] = Field(
-        description="In order of preference."
+        (), description="In order of preference."
+    )
+    discover: Annotated[DiscoverSection | None, BeforeValidator(_as_domain)] = Field(
+        None, description="Instead of servers: the domain whose DNS names them."
     )
     starttls: Literal["required", "off"] | None = Field(
         None, description="For ldap://; default: required, except on loopback and ldapi."
@@ -210,24 +274,57 @@ class DirectorySection(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        in_clear = [server for server in self.servers if server.scheme == "ldap" and not self.uses_starttls(server)]
-        if not self.allow_plaintext and not all(server.is_local for server in in_clear):
+        if bool(self.servers) == (self.discover is not None):
+            sentence = (
+                "stands beside discover; remove one of them" if self.servers else "is missing: In order of preference"
+            )
+            raise FaultError("servers", sentence)
+        in_clear = [server for server in self.possible_servers if not self.uses_tls(server)]
+        crosses_network = self.discover is not None or not all(server.is_local for server in in_clear)
+        if not self.allow_plaintext and in_clear and crosses_network:
             raise FaultError(
                 "starttls", "off would send passwords in clear text; use TLS, or set allow_plaintext: true"
             )
-        if self.starttls == "required" and all(server.scheme != "ldap" for server in self.servers):
+        if self.starttls == "required" and all(server.scheme != "ldap" for server in self.possible_servers):
             raise FaultError("starttls", "is for ldap:// and no server has that scheme; remove it")
+        if self.tls.fingerprint_sha256 is not None and in_clear:
+            raise FaultError("tls", f"has fingerprint_sha256, which nothing checks at {in_clear[0]} without TLS")
+        self._check_method()
         if self.preset == "custom" and self.users.filter is None:
             raise FaultError("users", "needs filter, as the preset custom knows none")
         if not self.items("user_name"):
             raise FaultError("attributes", f"needs userName, as the preset {self.preset} knows none")
         return self
 
+    def _check_method(self) -> None:
+        kinds = [(server.scheme == "ldapi", self.uses_tls(server)) for server in self.possible_servers]
+        has_certificate = self.tls.client_certificate_file is not None
+        if self.bind.method == "external" and not all(
+            is_socket or (uses_tls and has_certificate) for is_socket, uses_tls in kinds
+        ):
+            raise FaultError("bind", "external needs tls.client_certificate_file and TLS, or ldapi:// servers alone")
+        if self.bind.method == "gssapi" and any(is_socket for is_socket, _ in kinds):
+            raise FaultError("bind", "gssapi needs servers with a host name, as Kerberos knows them; ldapi:// has none")
+
+    @property
+    def possible_servers(self) -> tuple[ServerUrl, ...]:
+        """The configured servers, or one of each kind that the DNS may name."""
+        if self.discover is None:
+            return self.servers
+        schemes = ("ldaps", "ldap") if self.discover.scheme is None else (self.discover.scheme,)
+        if self.discover.site is not None:
+            schemes = ("ldap",)
+        return tuple(ServerUrl(scheme, self.discover.domain, 0) for scheme in schemes)
+
+    def uses_tls(self, server: ServerUrl) -> bool:
+        """Whether what is sent to this server is encrypted, or stays in this machine's kernel."""
+        return server.scheme != "ldap" or self.uses_starttls(server)
+
     def uses_starttls(self, server: ServerUrl) -> bool:
         """Whether TLS is begun by StartTLS on this server."""
         if server.scheme != "ldap" or self.starttls == "off":
             return False
-        return self.starttls == "required" or not server.is_local
+        return self.starttls == "required" or self.discover is not None or not server.is_local
 
     @cached_property
     def _preset(self) -> Preset:

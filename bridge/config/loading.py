@@ -202,9 +202,10 @@ def _check_names(configuration: Configuration, document: Document) -> Iterator[t
 def _check_files(configuration: Configuration, document: Document) -> Iterator[tuple[int, Path, str]]:
     """Certificates and keys that can't be read."""
     sections: list[tuple[Path, Section | None]] = [(("server", "tls"), configuration.server.tls)]
-    sections += [(("directories", at, "tls"), found.tls) for at, found in enumerate(configuration.directories)]
+    for at, found in enumerate(configuration.directories):
+        sections += [(("directories", at, "tls"), found.tls), (("directories", at, "bind"), found.bind)]
     for path, section in sections:
-        for key in ("certificate_file", "key_file", "ca_file", "client_certificate_file", "client_key_file"):
+        for key in ("certificate_file", "key_file", "ca_file", "client_certificate_file", "client_key_file", "keytab"):
             file = getattr(section, key, None)
             if file is None:
                 continue
@@ -249,6 +250,12 @@ def _warnings(file: str, configuration: Configuration, document: Document) -> It
         held = {"password": file, "password_file": value}.get(key)
         if held is not None and others_may_read(held):
             sentence = f"{held} can be read by others; run: chmod 600 {held}"
+            yield _message(file, document.line_of(place), place, sentence)
+    for position, directory in enumerate(configuration.directories):
+        keytab = directory.bind.keytab
+        if keytab is not None and others_may_read(keytab):
+            place = ("directories", position, "bind", "keytab")
+            sentence = f"{keytab} can be read by others; run: chmod 600 {keytab}"
             yield _message(file, document.line_of(place), place, sentence)
     if configuration.server.tls is None:
         for position, address in enumerate(configuration.server.listen):

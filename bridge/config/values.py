@@ -11,6 +11,9 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DEFAULT_PORTS = {"ldap": 389, "ldaps": 636}
 _PORT_MAX = 65535
+_DNS_PORT = 53
+_DOMAIN_LENGTH = 253
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,15 @@ class ServerUrl:
     scheme: str
     host: str
     port: int
+
+    def __str__(self) -> str:
+        if self.scheme == "ldapi":
+            return f"ldapi://{self.host}"
+        return (
+            f"{self.scheme}://[{self.host}]:{self.port}"
+            if ":" in self.host
+            else f"{self.scheme}://{self.host}:{self.port}"
+        )
 
     @property
     def is_local(self) -> bool:
@@ -83,6 +95,40 @@ def parse_server_url(value: object) -> ServerUrl:
     except ValueError as error:
         raise ValueError(f"port must be a number up to {_PORT_MAX}") from error
     return ServerUrl(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme])
+
+
+def parse_domain(value: object) -> str:
+    """A domain name in lower case, without the dot at its end. Raises `ValueError`."""
+    name = value.lower().removesuffix(".") if isinstance(value, str) else ""
+    if len(name) > _DOMAIN_LENGTH or not all(_LABEL.fullmatch(label) for label in name.split(".")):
+        raise ValueError("must be a domain such as example.com, letters beyond ASCII as xn--…")
+    return name
+
+
+def parse_name_server(value: object) -> tuple[str, int]:
+    """The address and the port of a name server. Raises `ValueError`."""
+    found = re.fullmatch(r"\[(.+)\]:(\d{1,5})|([^:]+):(\d{1,5})|(.+)", value) if isinstance(value, str) else None
+    host, port = (found[1] or found[3] or found[5], int(found[2] or found[4] or _DNS_PORT)) if found else ("", 0)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError as error:
+        raise ValueError(
+            "must be an address, with a port or without: 192.0.2.53, 192.0.2.53:5353, [v6]:5353"
+        ) from error
+    if port > _PORT_MAX:
+        raise ValueError(f"port must be a number up to {_PORT_MAX}")
+    return host, port
+
+
+def parse_fingerprint(value: object) -> str:
+    """The SHA-256 of a certificate as 64 hexadecimal digits in lower case, colons left out. Raises `ValueError`."""
+    digits = value.replace(":", "").lower() if isinstance(value, str) else ""
+    if re.fullmatch(r"[0-9a-f]{64}", digits) is None:
+        raise ValueError(
+            "must be 64 hexadecimal digits, with colons or without; "
+            "`openssl x509 -in FILE -noout -fingerprint -sha256` shows them"
+        )
+    return digits
 
 
 def parse_listen_address(value: object) -> ListenAddress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from bridge.ldap.transport import open_connection
@@ -19,7 +20,7 @@ class BindConnections:
     def __init__(self, settings: LdapSettings, servers: Servers) -> None:
         self._settings = settings
         self._servers = servers
-        self._idle: dict[ServerAddress, list[tuple[float, Connection]]] = {server: [] for server in settings.servers}
+        self._idle: defaultdict[ServerAddress, list[tuple[float, Connection]]] = defaultdict(list)
         """Since when by the loop's clock, and what: the longest first."""
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -29,13 +30,11 @@ class BindConnections:
         It is given back by `keep`, or aborted where an exception came, whatever that was: then nobody knows what it
         still carries.
         """
-        server = self._servers.in_order()[0]
-        idle = self._idle[server]
-        # Security: before a password is written, the connection is known to be alive; afterwards it is too late.
-        if idle and idle[-1][1].is_idle:
-            self._servers.welcome(server)
-            return server, idle.pop()[1]
-        return await self._servers.first(self._obtain, timeout_s)
+        servers = self._servers.in_order()
+        if servers and (idle := self._idle[servers[0]]) and idle[-1][1].is_idle:
+            # Security: before a password is written, the connection is known to be alive; afterwards it is too late.
+            return servers[0], idle.pop()[1]
+        return await self._servers.first(self._obtain, timeout_s, proves=False)
 
     def keep(self, server: ServerAddress, connection: Connection) -> None:
         """The connection waits for the next user bind, for `idle_s` at most."""

@@ -103,6 +103,12 @@ class Connection(asyncio.BufferedProtocol):
         transport.write(messages.write_bind(message_id, dn, password, controls))
         return await self._settle(self._expect(message_id, messages.BIND_RESPONSE))
 
+    async def bind_by_sasl(self, mechanism: str, credentials: bytes) -> Response:
+        """The answer to one step of a bind by SASL, under the rules of `bind`."""
+        transport, message_id = self._require_transport(), self._next_id()
+        transport.write(messages.write_sasl_bind(message_id, mechanism, credentials))
+        return await self._settle(self._expect(message_id, messages.BIND_RESPONSE))
+
     async def start_tls(self) -> Response:
         """The answer to the request to begin TLS; the handshake itself is the transport's."""
         transport, message_id = self._require_transport(), self._next_id()
@@ -162,6 +168,12 @@ class Connection(asyncio.BufferedProtocol):
         """What is known of TLS on this connection, or None in clear text."""
         found = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
         return found if isinstance(found, ssl.SSLObject) else None
+
+    @property
+    def certificate_expires_at_s(self) -> float | None:
+        """Until when the server's certificate is good; None in clear text, and where nothing but its print is known."""
+        found = self.ssl_object.getpeercert() if self.ssl_object is not None else None
+        return float(ssl.cert_time_to_seconds(str(found["notAfter"]))) if found else None
 
     def close(self) -> None:
         """The server is told farewell, and what is in flight fails."""

@@ -6,15 +6,18 @@ make a login wait.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import asynccontextmanager
+from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from bridge.deadlines import Deadlines
 from bridge.errors import DirectoryRefused, DirectoryUnavailable
-from bridge.events import OperationEnded
+from bridge.events import CertificateSeen, OperationEnded
 from bridge.ldap import messages
 from bridge.ldap.binds import BindConnections
+from bridge.ldap.discovery import Discovery
 from bridge.ldap.gate import Gate
 from bridge.ldap.listing import Listing
 from bridge.ldap.lookups import LookupConnections
@@ -25,7 +28,7 @@ from bridge.ldap.servers import Servers
 from bridge.ldap.service_account import ServiceAccount
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from bridge.directory import BindResult, Entry, EntryStream, RootDSE, SearchRequest
     from bridge.events import Observer
@@ -38,12 +41,27 @@ if TYPE_CHECKING:
 class LdapDirectory:
     """One directory and its servers."""
 
-    def __init__(self, settings: LdapSettings, observe: Observer, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: LdapSettings,
+        observe: Observer,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self.name = settings.directory
         self._settings = settings
         self._observe = observe
         self._clock = clock
-        self._servers = Servers(settings.directory, settings.servers, clock, observe)
+        self._discovery = self._make_discovery(sleep) if settings.discovery is not None else None
+        self._servers = Servers(
+            settings.directory,
+            settings.servers,
+            clock,
+            observe,
+            probe=self._probe_server,
+            find=self._discovery.find if self._discovery is not None else None,
+            sleep=sleep,
+        )
         self._account = ServiceAccount(settings, clock)
         self._lookups = LookupConnections(settings, self._account)
         self._binds = BindConnections(settings, self._servers)
@@ -51,8 +69,19 @@ class LdapDirectory:
         self._lookup_gate = Gate(self.name, settings.limits.lookups_in_flight_count, queue)
         self._bind_gate = Gate(self.name, settings.bind_connection_count, queue)
         self._request_time = Deadlines(settings.request_timeout_s)
-        self._listing_time = Deadlines(settings.listing_timeout_s)
         self._pace = Pace(self._lookup_gate, self._bind_gate)
+
+    def _make_discovery(self, sleep: Callable[[float], Awaitable[None]]) -> Discovery:
+        settings = self._settings
+        assert settings.discovery is not None  # noqa: S101 - it is made for directories that have it
+        spread = SystemRandom()
+        return Discovery(
+            settings.discovery, self.name, self._take_servers, observe=self._observe, random=spread, sleep=sleep
+        )
+
+    def _take_servers(self, servers: Sequence[ServerAddress]) -> None:
+        self._servers.replace(servers)
+        self._lookups.retain(servers)
 
     async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
         """The entries of a small search by the service account."""
@@ -66,26 +95,32 @@ class LdapDirectory:
                 async with self._lookup_gate:
                     return await self._servers.first(attempt, self._request_time.timeout_s)
         except TimeoutError as error:
-            raise self._too_slow("the look-up", self._request_time) from error
+            raise self._too_slow("the look-up", self._request_time.timeout_s) from error
 
     async def bind(self, dn: str, password: Secret) -> BindResult:
         """The answer to exactly one simple bind, which is never repeated."""
         if not password:
             raise ValueError("an empty password would bind anonymously and succeed (RFC 4513 §5.1.2)")
+        server = None
         try:
             with self._request_time.begin():
                 async with self._bind_gate:
-                    return await self._bind(dn, password)
+                    server, connection = await self._binds.take(self._request_time.timeout_s)
+                    return await self._bind(server, connection, dn, password)
         except TimeoutError as error:
-            raise self._too_slow("the user bind", self._request_time) from error
+            failure = self._too_slow("the user bind", self._request_time.timeout_s)
+            if server is not None:
+                self._servers.set_aside(server, failure)
+            raise failure from error
 
-    async def _bind(self, dn: str, password: Secret) -> BindResult:
-        server, connection = await self._binds.take(self._request_time.timeout_s)
+    async def _bind(self, server: ServerAddress, connection: Connection, dn: str, password: Secret) -> BindResult:
         try:
             with self._observed("user_bind", server):
                 response = await connection.bind(dn, password, messages.ASK_FOR_PASSWORD_POLICY)
-        except BaseException:
+        except BaseException as error:
             connection.abort()
+            if isinstance(error, DirectoryUnavailable):
+                self._servers.set_aside(server, error)
             raise
         self._binds.keep(server, connection)
         return self._judge(response, server, connection)
@@ -99,16 +134,25 @@ class LdapDirectory:
             raise
 
     @asynccontextmanager
-    async def list_entries(self, searches: Sequence[SearchRequest]) -> AsyncIterator[EntryStream]:
+    async def list_entries(
+        self, searches: Sequence[SearchRequest], began_s: float | None = None
+    ) -> AsyncIterator[EntryStream]:
         """All entries of all searches, from one server, on a connection of its own."""
+        timeout_s, now_s = self._settings.listing_timeout_s, asyncio.get_running_loop().time()
+        due_s = (now_s if began_s is None else began_s) + timeout_s
         try:
-            with self._listing_time.begin():
-                server, connection = await self._servers.first(self._connect, self._listing_time.timeout_s)
+            async with asyncio.timeout_at(due_s):
+                server, connection, root = await self._servers.first(self._connect_and_greet, due_s - now_s)
                 try:
                     with self._observed("listing", server):
-                        root = await read_root_dse(connection)
                         yield Listing(
-                            connection, searches, self._settings, root, pace=self._pace, observe=self._observe
+                            connection,
+                            searches,
+                            self._settings,
+                            root,
+                            pace=self._pace,
+                            observe=self._observe,
+                            page_timeout_s=self._page_timeout_s(due_s),
                         )
                 except DirectoryUnavailable as error:
                     self._servers.set_aside(server, error)
@@ -116,17 +160,19 @@ class LdapDirectory:
                 finally:
                     connection.close()
         except TimeoutError as error:
-            raise self._too_slow("the listing", self._listing_time) from error
+            raise self._too_slow("the listing", timeout_s) from error
+
+    def _page_timeout_s(self, due_s: float) -> float | None:
+        """How long a page may take, so that time is left for the servers that come next; None where there is none."""
+        server_count = len(self._servers.in_order())
+        return None if server_count == 1 else (due_s - asyncio.get_running_loop().time()) / server_count
 
     async def probe(self) -> RootDSE:
         """What the preferred server that answers says of itself, after the service bind."""
 
         async def attempt(server: ServerAddress) -> RootDSE:
-            _, connection = await self._connect(server)
-            try:
-                root = await read_root_dse(connection)
-            finally:
-                connection.close()
+            _, connection, root = await self._connect_and_greet(server)
+            connection.close()
             if root is None:
                 raise DirectoryRefused(
                     "the server shows no root DSE",
@@ -140,20 +186,43 @@ class LdapDirectory:
             with self._request_time.begin():
                 return await self._servers.first(attempt, self._request_time.timeout_s)
         except TimeoutError as error:
-            raise self._too_slow("the root DSE", self._request_time) from error
+            raise self._too_slow("the root DSE", self._request_time.timeout_s) from error
 
     async def aclose(self) -> None:
         """No connection is left."""
+        if self._discovery is not None:
+            await self._discovery.aclose()
+        await self._servers.aclose()
         await self._lookups.aclose()
         await self._binds.aclose()
 
-    async def _connect(self, server: ServerAddress) -> tuple[ServerAddress, Connection]:
+    async def _connect_and_greet(
+        self, server: ServerAddress, *, is_trial: bool = False
+    ) -> tuple[ServerAddress, Connection, RootDSE | None]:
+        """A connection of the service account, and what the server says of itself on it."""
         with self._observed("connect", server):
-            return server, await self._account.connect(server)
+            connection = await self._account.connect(server, is_trial=is_trial)
+            try:
+                root = await read_root_dse(connection)
+            except BaseException:
+                connection.abort()
+                raise
+        if (expires_at_s := connection.certificate_expires_at_s) is not None:
+            self._observe(CertificateSeen(self.name, server.url, expires_at_s))
+        return server, connection, root
 
-    def _too_slow(self, what: str, time_allowed: Deadlines) -> DirectoryUnavailable:
+    async def _probe_server(self, server: ServerAddress) -> None:
+        """Whether a server that was set aside is well: connected, TLS, service bind, an answer."""
+        try:
+            with self._request_time.begin():
+                _, connection, _ = await self._connect_and_greet(server, is_trial=True)
+        except TimeoutError as error:
+            raise self._too_slow("the root DSE", self._request_time.timeout_s) from error
+        connection.close()
+
+    def _too_slow(self, what: str, timeout_s: float) -> DirectoryUnavailable:
         return DirectoryUnavailable(
-            f"{what} took longer than {time_allowed.timeout_s:g} s",
+            f"{what} took longer than {timeout_s:g} s",
             directory=self.name,
             remedy="Check the load of the server, its indexes, and `timeouts` in the configuration.",
         )

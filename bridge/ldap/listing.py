@@ -5,6 +5,7 @@ A listing that can't be proven complete raises; there is no other way to its end
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,10 @@ class Listing:
         *,
         pace: Pace,
         observe: Observer,
+        page_timeout_s: float | None = None,
     ) -> None:
+        """A page that takes longer than `page_timeout_s` ends the listing, so that another server can be asked."""
+        self._page_timeout_s = page_timeout_s
         self._connection = connection
         self._pace = connection.pace = pace
         self._searches = searches
@@ -86,7 +90,7 @@ class Listing:
 
     async def _receive_page(self, search: SearchRequest, exchange: Exchange, cookies: set[bytes]) -> _Page:
         """The page, once everything about it has been found in order."""
-        response = await self._connection.wait(exchange)
+        response = await self._wait(exchange)
         if response.result_code != SUCCESS or response.referrals:
             raise search_error(response, self._connection.peer, search.base)
         if response.diagnostic_message:
@@ -99,6 +103,14 @@ class Listing:
             raise self._incomplete(search, "the server handed out the same cookie twice")
         self._count(search, exchange)
         return _Page(exchange.entries, cookie)
+
+    async def _wait(self, exchange: Exchange) -> Response:
+        try:
+            async with asyncio.timeout(self._page_timeout_s):
+                return await self._connection.wait(exchange)
+        except TimeoutError as error:
+            detail = f"a page took longer than {self._page_timeout_s:.1f} s"
+            raise self._connection.peer.unavailable(detail, remedy="Check the load of the server.") from error
 
     def _read_cookie(self, search: SearchRequest, response: Response) -> bytes:
         if messages.PAGED_RESULTS in response.controls:

@@ -10,6 +10,8 @@ from bridge.ldap.ranges import complete_ranges
 from bridge.ldap.results import SIZE_LIMIT_EXCEEDED, SUCCESS, search_error
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from bridge.directory import Entry, SearchRequest
     from bridge.ldap.connection import Connection
     from bridge.ldap.service_account import ServiceAccount
@@ -39,6 +41,11 @@ class LookupConnections:
         # The server had closed the kept connection, as servers do; a search may be asked again.
         connection, _ = await self._connection(server)
         return await self._search_on(connection, search)
+
+    def retain(self, servers: Collection[ServerAddress]) -> None:
+        """No connection is kept to other servers than these; what is in flight has the time of a request to end."""
+        for gone in self._openings.keys() - set(servers):
+            self._openings.pop(gone).add_done_callback(self._close_later)
 
     async def aclose(self) -> None:
         """Every connection is closed, those that are being opened too."""
@@ -88,12 +95,15 @@ class LookupConnections:
             opening.add_done_callback(_is_usable)  # fetches its exception, where everybody has gone away
         return await asyncio.shield(opening), is_fresh
 
+    def _close_later(self, opening: asyncio.Task[Connection]) -> None:
+        if _is_usable(opening):
+            asyncio.get_running_loop().call_later(self._settings.request_timeout_s, opening.result().close)
+
     def _retire(self, connection: Connection) -> None:
         """No further look-up uses the connection, as it may hang; those in flight have the time of a request to end."""
         for server, opening in self._openings.items():
             if opening.done() and _is_usable(opening) and opening.result() is connection:
-                del self._openings[server]
-                asyncio.get_running_loop().call_later(self._settings.request_timeout_s, connection.close)
+                self._close_later(self._openings.pop(server))
                 return
 
 

@@ -50,6 +50,7 @@ PASSWORD_EXPIRING = "2.16.840.1.113730.3.4.5"  # noqa: S105 - an object identifi
 _BIND_REQUEST = 0x60
 _SEARCH_REQUEST = 0x63
 _SIMPLE = 0x80
+_SASL = 0xA3
 _CONTROLS = 0xA0
 _REFERRAL = 0xA3
 _SASL_CREDENTIALS = 0x87
@@ -84,6 +85,8 @@ class Response:
     """Values by object identifier."""
     name: str | None = None
     """The object identifier of an extended response."""
+    sasl_credentials: bytes | None = None
+    """What the server has to say in a bind by SASL."""
 
 
 def write_bind(message_id: int, dn: str, password: Secret, controls: bytes = b"") -> bytes:
@@ -92,6 +95,13 @@ def write_bind(message_id: int, dn: str, password: Secret, controls: bytes = b""
         _BIND_REQUEST, _VERSION_3, ber.write_octets(_encode_dn(dn)), ber.write_octets(password.reveal(), _SIMPLE)
     )
     return ber.write_element(ber.SEQUENCE, ber.write_integer(message_id), operation, controls)
+
+
+def write_sasl_bind(message_id: int, mechanism: str, credentials: bytes) -> bytes:
+    """A bind by SASL (RFC 4511 §4.2), with an initial or a further response of the client."""
+    sasl = ber.write_element(_SASL, ber.write_octets(mechanism.encode()), ber.write_octets(credentials))
+    operation = ber.write_element(_BIND_REQUEST, _VERSION_3, ber.write_octets(b""), sasl)
+    return ber.write_element(ber.SEQUENCE, ber.write_integer(message_id), operation)
 
 
 def write_search(message_id: int, search: SearchRequest, controls: bytes = b"") -> bytes:
@@ -156,16 +166,17 @@ def read_response(data: bytes, kind: int, start: int, stop: int, end: int) -> Re
     reader.read_octets()  # matchedDN: nothing asks for it
     diagnostic_message = _text(reader.read_octets())
     referrals = _read_uris(reader.read_inner(_REFERRAL)) if reader.peek_tag() == _REFERRAL else ()
-    name = None
+    name = sasl_credentials = None
     if kind == BIND_RESPONSE and reader.peek_tag() == _SASL_CREDENTIALS:
-        reader.read()
+        sasl_credentials = reader.read_octets(_SASL_CREDENTIALS)
     if kind == EXTENDED_RESPONSE and reader.peek_tag() == _RESPONSE_NAME:
         name = _text(reader.read_octets(_RESPONSE_NAME))
     if kind == EXTENDED_RESPONSE and reader.peek_tag() == _RESPONSE_VALUE:
         reader.read()
     if not reader.at_end:
         raise ber.BerError("an answer holds more than it should")
-    return Response(kind, result_code, diagnostic_message, referrals, _read_controls(data, stop, end), name)
+    controls = _read_controls(data, stop, end)
+    return Response(kind, result_code, diagnostic_message, referrals, controls, name, sasl_credentials)
 
 
 @cache

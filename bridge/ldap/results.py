@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 SUCCESS = 0
 TIME_LIMIT_EXCEEDED = 3
 SIZE_LIMIT_EXCEEDED = 4
+AUTH_METHOD_NOT_SUPPORTED = 7
 STRONGER_AUTH_REQUIRED = 8
 REFERRAL = 10
 ADMIN_LIMIT_EXCEEDED = 11
 UNAVAILABLE_CRITICAL_EXTENSION = 12
 CONFIDENTIALITY_REQUIRED = 13
+SASL_BIND_IN_PROGRESS = 14
 CONSTRAINT_VIOLATION = 19
 NO_SUCH_OBJECT = 32
 INVALID_DN_SYNTAX = 34
@@ -136,11 +138,13 @@ def judge_user_bind(response: Response, peer: Peer) -> BindResult:
     return BindResult(peer.server, rejection, _policy_notice(response), code, response.diagnostic_message)
 
 
-def service_bind_error(response: Response, peer: Peer) -> DirectoryError:
-    """Why the service account could not bind."""
-    if response.result_code in _BIND_REJECTIONS:
+def service_bind_error(response: Response, peer: Peer, mechanism: str | None = None) -> DirectoryError:
+    """Why the service account could not bind, by a mechanism of SASL or by its password."""
+    if response.result_code in _BIND_REJECTIONS or response.result_code == AUTH_METHOD_NOT_SUPPORTED:
         remedy = (
             "Check bind.dn and the password of the service account, and that the account is neither locked nor expired."
+            if mechanism is None
+            else f"Check that the server offers SASL {mechanism}, and to which entry it maps the account."
         )
         return _error(DirectoryRefused, "the service account is refused", response, peer, remedy)
     return _bind_error(response, peer)

@@ -1,6 +1,7 @@
 """Which server of a directory is asked: the first that works, in the configured order.
 
-A server that fails is set aside for a while that doubles with each failure. Knows nothing of connections.
+A server that fails is set aside, tried in the background after a while that doubles with each failure, and asked again
+once it has answered there. Knows nothing of connections.
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from bridge.errors import DirectoryUnavailable
-from bridge.events import ServerSetAside
+from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable
+from bridge.events import ServerRestored, ServerSetAside, ServersKnown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from bridge.errors import BridgeError
     from bridge.events import Observer
     from bridge.ldap.settings import ServerAddress
 
@@ -26,55 +26,106 @@ _LONGEST_PAUSE_S = 300.0
 
 
 @dataclass(slots=True)
-class _State:
-    until_s: float = 0.0
-    """When it may be asked again, by the monotonic clock."""
-    pause_s: float = 0.0
+class _Absence:
+    """A server that is set aside."""
+
+    pause_s: float
+    """How long after its last failure it is tried."""
+    until_s: float
+    """When that is, by the clock."""
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Return:
+    """A server that was set aside and is asked again."""
+
+    at_s: float
+    pause_s: float
 
 
 class Servers:
     """The servers of one directory, and which of them are set aside."""
 
     def __init__(
-        self, directory: str, servers: Sequence[ServerAddress], clock: Callable[[], float], observe: Observer
+        self,
+        directory: str,
+        servers: Sequence[ServerAddress],
+        clock: Callable[[], float],
+        observe: Observer,
+        *,
+        probe: Callable[[ServerAddress], Awaitable[object]],
+        find: Callable[[], Awaitable[None]] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """`probe` raises a `DirectoryError` where a server is not well, and ends by itself.
+
+        `find` has `replace` called where no server is known, or raises `DirectoryUnavailable`.
+        """
         self._directory = directory
         self._servers = list(servers)
-        self._failed: dict[ServerAddress, _State] = {}
-        """Those whose last use failed."""
+        self._absent: dict[ServerAddress, _Absence] = {}
+        self._returned: dict[ServerAddress, _Return] = {}
         self._clock = clock
         self._observe = observe
+        self._probe = probe
+        self._find = find
+        self._sleep = sleep
+        if self._servers:
+            self._tell()
 
     def in_order(self) -> list[ServerAddress]:
         """The servers to be tried, one after the other: those set aside only where no other is left."""
-        if not self._failed:
+        if not self._absent:
             return self._servers
-        now, until_s = self._clock(), {server: state.until_s for server, state in self._failed.items()}
-        usable = [server for server in self._servers if until_s.get(server, now) <= now]
-        return usable or sorted(self._servers, key=until_s.__getitem__)
+        absent = self._absent
+        usable = [server for server in self._servers if server not in absent]
+        return usable or sorted(self._servers, key=lambda server: absent[server].until_s)
 
-    def set_aside(self, server: ServerAddress, error: BridgeError) -> None:
-        """The server is not asked for 5 s, then for twice as long each time, up to 5 min."""
-        state, now = self._failed.setdefault(server, _State()), self._clock()
-        if state.until_s > now:
+    def replace(self, servers: Sequence[ServerAddress]) -> None:
+        """Others are asked from now on, in this order; what is known of those that stay is kept."""
+        self._servers = list(servers)
+        for gone in self._absent.keys() - set(servers):
+            self._end_absence(gone)
+        self._tell()
+
+    def set_aside(self, server: ServerAddress, error: DirectoryError) -> None:
+        """The server is not asked until it has been tried: after 5 s, then twice as long each time, up to 5 min.
+
+        Where it fails again soon after it has come back, it is away for twice as long as before.
+        """
+        if server in self._absent or server not in self._servers:
             return  # several requests failed together: that is one failure
-        state.pause_s = min(max(2 * state.pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
-        state.until_s = now + state.pause_s
-        self._observe(ServerSetAside(self._directory, server.url, error, state.pause_s))
+        before, now = self._returned.pop(server, None), self._clock()
+        pause_s = _FIRST_PAUSE_S
+        if before is not None and now - before.at_s < before.pause_s:
+            pause_s = _double(before.pause_s)
+        absence = self._absent[server] = _Absence(pause_s, now + pause_s)
+        self._observe(ServerSetAside(self._directory, server.url, error, pause_s))
+        absence.task = asyncio.create_task(self._try_until_well(server, absence))
 
     def welcome(self, server: ServerAddress) -> None:
-        """The server works, so that its next failure is its first."""
-        self._failed.pop(server, None)
+        """The server works and is asked again, in its place."""
+        if server not in self._absent:
+            return
+        self._returned[server] = _Return(self._clock(), self._absent[server].pause_s)
+        self._end_absence(server)
+        self._observe(ServerRestored(self._directory, server.url))
 
-    async def first(self, attempt: Callable[[ServerAddress], Awaitable[T]], timeout_s: float) -> T:
+    async def first(
+        self, attempt: Callable[[ServerAddress], Awaitable[T]], timeout_s: float, *, proves: bool = True
+    ) -> T:
         """What `attempt` gives at the first server that is not unavailable.
 
         No server may take more than its even share of `timeout_s`, so that one which hangs leaves time for the next;
         the last one has until the deadline of the caller, which must set one.
-        Only what may be repeated belongs into `attempt`. Raises `DirectoryUnavailable` where none is left; any other
-        exception is an answer and passes.
+        Only what may be repeated belongs into `attempt`; `proves` says whether its success shows that the server is
+        well. Raises `DirectoryUnavailable` where none is left; any other exception is an answer and passes.
         """
         servers = self.in_order()
+        if not servers and self._find is not None:
+            await self._find()
+            servers = self.in_order()
         clock = asyncio.get_running_loop().time
         deadline_s = clock() + timeout_s
         failures: list[DirectoryUnavailable] = []
@@ -93,11 +144,44 @@ class Servers:
             except DirectoryUnavailable as error:
                 failure = error
             else:
-                self.welcome(server)
+                if proves and self._absent:
+                    self.welcome(server)
                 return found
             self.set_aside(server, failure)
             failures.append(failure)
         raise _all_failed(failures)
+
+    async def aclose(self) -> None:
+        """Nothing is tried any more."""
+        tasks = [absence.task for absence in self._absent.values() if absence.task is not None]
+        self._absent.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _try_until_well(self, server: ServerAddress, absence: _Absence) -> None:
+        while True:
+            await self._sleep(absence.pause_s)
+            try:
+                await self._probe(server)
+            except DirectoryError as error:
+                # Security: a service account that is refused here may be locked by being tried.
+                is_refused = isinstance(error, DirectoryRefused)
+                absence.pause_s = _LONGEST_PAUSE_S if is_refused else _double(absence.pause_s)
+                absence.until_s = self._clock() + absence.pause_s
+                self._observe(ServerSetAside(self._directory, server.url, error, absence.pause_s))
+            else:
+                absence.task = None  # it ends by itself
+                self.welcome(server)
+                return
+
+    def _end_absence(self, server: ServerAddress) -> None:
+        task = self._absent.pop(server).task
+        if task is not None:
+            task.cancel()
+
+    def _tell(self) -> None:
+        self._observe(ServersKnown(self._directory, tuple(server.url for server in self._servers)))
 
     def _slow(self, server: ServerAddress, share_s: float) -> DirectoryUnavailable:
         return DirectoryUnavailable(
@@ -106,6 +190,10 @@ class Servers:
             server=server.url,
             remedy="Check the load of the server, and the indexes for the attributes in the filter.",
         )
+
+
+def _double(pause_s: float) -> float:
+    return min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 def _all_failed(failures: list[DirectoryUnavailable]) -> DirectoryUnavailable:

@@ -27,6 +27,8 @@ class ServerAddress:
     start_tls: bool = False
     """Whether TLS is begun by StartTLS (RFC 4511 §4.14) before anything else is said; for `ldap` only."""
 
+    addresses: tuple[str, ...] = field(default=(), compare=False)
+    """The host's addresses where they are known; otherwise the system is asked for them."""
     url: str = field(init=False, compare=False)
     """The address as an administrator writes it."""
 
@@ -39,6 +41,37 @@ class ServerAddress:
     def uses_tls(self) -> bool:
         """Whether what is sent is encrypted."""
         return self.scheme == "ldaps" or self.start_tls
+
+
+@dataclass(frozen=True, slots=True)
+class SaslSettings:
+    """How the service account binds by SASL."""
+
+    mechanism: str
+    """`EXTERNAL` or `GSSAPI`."""
+    principal: str = ""
+    """Whose key is in the key table, for GSSAPI."""
+    keytab: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoverySettings:
+    """How the servers of a directory are found by DNS."""
+
+    domain: str
+    """In lower case, like every name here, and without a dot at its end."""
+    scheme: str | None = None
+    """`ldaps` or `ldap`; None takes `ldaps` where the domain has such servers."""
+    start_tls: bool = True
+    """Whether TLS is begun at `ldap` servers."""
+    site: str | None = None
+    """A site of Active Directory, whose servers come first."""
+    allowed_domains: tuple[str, ...] = ()
+    """Other domains in which servers may lie."""
+    nameservers: tuple[tuple[str, int], ...] = ()
+    """Addresses and ports of the name servers; those of the system where it is empty."""
+    timeout_s: float = 5.0
+    """For one question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +100,17 @@ class LdapSettings:
 
     directory: str
     servers: tuple[ServerAddress, ...]
-    """In order of preference."""
+    """In order of preference; empty where the DNS names them."""
+    discovery: DiscoverySettings | None = None
     tls: ssl.SSLContext | None = None
     """Needed where a server uses TLS."""
+    fingerprints: frozenset[bytes] = frozenset()
+    """The SHA-256 of the certificates that servers may have; empty for any that `tls` takes."""
     bind_dn: str | None = None
     """None binds nobody: the service connections stay anonymous."""
     bind_password: Secret | None = None
+    sasl: SaslSettings | None = None
+    """How the service account binds instead of with a DN and a password."""
     connect_timeout_s: float = 5.0
     """To be connected, with TLS and the service bind."""
     request_timeout_s: float = 10.0

@@ -6,14 +6,20 @@ Knows addresses and certificates, nothing of binds or searches.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import socket
 import ssl
 from typing import TYPE_CHECKING
+
+from aiohappyeyeballs import start_connection
 
 from bridge.errors import DirectoryRefused, DirectoryUnavailable
 from bridge.ldap.connection import Connection, Peer
 from bridge.ldap.results import SUCCESS, describe_result
 
 if TYPE_CHECKING:
+    from aiohappyeyeballs import AddrInfoType
+
     from bridge.ldap.settings import LdapSettings, ServerAddress
 
 _HAPPY_EYEBALLS_DELAY_S = 0.25
@@ -59,16 +65,32 @@ async def _connect(connection: Connection, settings: LdapSettings, server: Serve
         await loop.create_unix_connection(lambda: connection, server.host)
         return
     use_tls = server.scheme == "ldaps"
-    await loop.create_connection(
-        lambda: connection,
-        server.host,
-        server.port,
-        ssl=settings.tls if use_tls else None,
-        server_hostname=server.host if use_tls else None,
-        happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY_S,
-    )
+    tls, host = (settings.tls, server.host) if use_tls else (None, None)
+    if server.addresses:
+        connected = await start_connection(_addresses_of(server), happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY_S)
+        await loop.create_connection(lambda: connection, sock=connected, ssl=tls, server_hostname=host)
+    else:
+        await loop.create_connection(
+            lambda: connection,
+            server.host,
+            server.port,
+            ssl=tls,
+            server_hostname=host,
+            happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY_S,
+        )
     if server.start_tls:
         await _start_tls(connection, settings, server)
+    if settings.fingerprints and server.uses_tls:
+        _check_fingerprint(connection, settings.fingerprints)
+
+
+def _addresses_of(server: ServerAddress) -> list[AddrInfoType]:
+    """The addresses that are known of a server, as `getaddrinfo` would give them."""
+    found: list[AddrInfoType] = []
+    for address in server.addresses:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        found.append((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, server.port)))
+    return found
 
 
 async def _start_tls(connection: Connection, settings: LdapSettings, server: ServerAddress) -> None:
@@ -91,6 +113,17 @@ async def _start_tls(connection: Connection, settings: LdapSettings, server: Ser
             "the connection was lost while TLS was begun", directory=settings.directory, server=server.url
         )
     connection.end_handshake(transport)
+
+
+def _check_fingerprint(connection: Connection, wanted: frozenset[bytes]) -> None:
+    """Raises `DirectoryUnavailable` where the server's own certificate is none of those that are wanted."""
+    certificate = connection.ssl_object.getpeercert(binary_form=True) if connection.ssl_object is not None else None
+    found = hashlib.sha256(certificate or b"").digest()
+    if found not in wanted:
+        raise connection.peer.unavailable(
+            f"the server's certificate is none of tls.fingerprint_sha256; it has {found.hex(':').upper()}",
+            remedy="If it was renewed, compare that with the certificate on the server itself before you add it.",
+        )
 
 
 def _explain_certificate(error: ssl.SSLCertVerificationError, server: ServerAddress) -> tuple[str, str]:

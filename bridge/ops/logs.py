@@ -18,6 +18,7 @@ import structlog
 
 from bridge.events import (
     ApprovalExpired,
+    DiscoveryFailed,
     NamesContested,
     OperationEnded,
     Refreshed,
@@ -25,7 +26,9 @@ from bridge.events import (
     RemovalsApproved,
     RemovalsReset,
     RequestAnswered,
+    ServerRestored,
     ServerSetAside,
+    ServersKnown,
     UserAuthenticated,
 )
 from bridge.model import Accepted
@@ -119,6 +122,12 @@ def _log_directory(logger: FilteringBoundLogger, event: Event, *, usernames: boo
             )
         case ServerSetAside(directory, server, error, pause_s):
             logger.warning("server.set_aside", directory=directory, server=server, error=error.message, pause_s=pause_s)
+        case ServerRestored():
+            logger.info("server.restored", **event._asdict())
+        case DiscoveryFailed(directory, error, known_count):
+            logger.warning("discovery.failed", directory=directory, error=error.message, known_count=known_count)
+        case ServersKnown(directory, servers):
+            logger.info("servers.known", directory=directory, servers=servers)
 
 
 _REPORT_FIELDS = (

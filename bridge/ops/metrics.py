@@ -8,7 +8,17 @@ from prometheus_client import Counter, Gauge, Info
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from bridge import __version__
-from bridge.events import OperationEnded, Refreshed, RefreshFailed, RequestAnswered, UserAuthenticated
+from bridge.events import (
+    CertificateSeen,
+    OperationEnded,
+    Refreshed,
+    RefreshFailed,
+    RequestAnswered,
+    ServerRestored,
+    ServerSetAside,
+    ServersKnown,
+    UserAuthenticated,
+)
 from bridge.model import Accepted
 from bridge.ops.tallies import Counts, Durations
 
@@ -44,6 +54,7 @@ def metrics_observer(registry: CollectorRegistry) -> Observer:
     skipped = Gauge(
         f"{_PREFIX}_snapshot_skipped", "Entries and values left out", ["directory", "reason"], registry=registry
     )
+    count_servers = _server_gauges(registry)
     Info(f"{_PREFIX}_build", "What runs", registry=registry).info({"version": __version__})
 
     def observe(event: Event) -> None:
@@ -64,6 +75,38 @@ def metrics_observer(registry: CollectorRegistry) -> Observer:
                     skipped.labels(report.directory, reason.reason).set(reason.count)
             case RefreshFailed():
                 refreshes.labels(event.directory, event.error.code).inc()
+            case _:
+                count_servers(event)
+
+    return observe
+
+
+def _server_gauges(registry: CollectorRegistry) -> Observer:
+    """Which servers are asked, and until when their certificates are good."""
+    up = Gauge(f"{_PREFIX}_server_up", "0 while the server is set aside", ["directory", "server"], registry=registry)
+    expiries = Gauge(
+        f"{_PREFIX}_server_certificate_expiry_timestamp_seconds",
+        "When the server's certificate expires",
+        ["directory", "server"],
+        registry=registry,
+    )
+    known: dict[str, tuple[str, ...]] = {}
+
+    def observe(event: Event) -> None:
+        match event:
+            case ServersKnown(directory, servers):
+                for gone in set(known.get(directory, ())).difference(servers):
+                    for gauge in (up, expiries):
+                        gauge.remove_by_labels({"directory": directory, "server": gone})
+                for new in set(servers).difference(known.get(directory, ())):
+                    up.labels(directory, new).set(1)
+                known[directory] = servers
+            case ServerSetAside(directory, server):
+                up.labels(directory, server).set(0)
+            case ServerRestored(directory, server):
+                up.labels(directory, server).set(1)
+            case CertificateSeen(directory, server, expires_at_s):
+                expiries.labels(directory, server).set(expires_at_s)
 
     return observe
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import argon2
 import pytest
+import trustme
 
-from tests.bridges import configuration
+from tests.bridges import configuration, url_of
 from tests.conftest import StartSlapd
 from tests.slapd import person, require
 
@@ -60,6 +64,20 @@ def test_auth_checks_a_password_from_standard_input(
     file = str(configuration(start_slapd().url, tmp_path))
     done = run("auth", "--config", file, "anna", stdin=password)
     assert (done.returncode, text in done.stdout) == (code, True)
+
+
+def test_check_takes_a_certificate_by_its_fingerprint(
+    start_slapd: StartSlapd, tmp_path: Path, make_certificate: Callable[..., tuple[Path, Path]]
+) -> None:
+    """Nothing is known then of how long it is good, and nothing is wrong."""
+    certificate = make_certificate(signed_by=trustme.CA())
+    slapd = start_slapd(certificate=certificate)
+    fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate[0].read_text())).hexdigest()
+    lines = f"tls: {{fingerprint_sha256: '{fingerprint}'}}"
+    done = run("check", "--json", "--config", str(configuration(url_of(slapd, "ldaps"), tmp_path, directory=lines)))
+    found = json.loads(done.stdout)["checks"]
+    (tls,) = (check for check in found if check["name"] == "tls")
+    assert (tls["result"], "configured fingerprint" in tls["message"]) == ("ok", True)
 
 
 def test_check_finds_what_is_right_and_what_is_wrong(start_slapd: StartSlapd, tmp_path: Path) -> None:

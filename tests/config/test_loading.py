@@ -224,7 +224,7 @@ def test_example_is_complete_and_loads(folder: Path) -> None:
     for name in re.findall(r"password_credential: ([\w-]+)", text):
         (folder / name).write_text("x")
     loaded = load_text(text.replace("/etc/mailstore-bridge/", f"{folder}/"), {"CREDENTIALS_DIRECTORY": str(folder)})
-    assert [directory.name for directory in loaded.configuration.directories] == ["company", "branch"]
+    assert [directory.name for directory in loaded.configuration.directories] == ["company", "forest", "branch"]
     keys = {key for found in _properties(json_schema()) for key in found}
     assert [key for key in sorted(keys) if not re.search(rf"\b{key}:", text)] == []
 

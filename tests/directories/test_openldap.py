@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,6 +121,62 @@ async def test_tls_sends_no_password_to_a_server_with_a_wrong_certificate(
     log = (slapd.folder / "log").read_text()
     assert "ACCEPT" in log
     assert "BIND dn" not in log
+
+
+def fingerprint(certificate: Path) -> str:
+    digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.read_text())).digest()
+    return digest.hex(":").upper()
+
+
+@pytest.mark.parametrize(("scheme", "starttls"), [("ldaps", None), ("ldap", "required")])
+@pytest.mark.parametrize(
+    ("pinned", "has_authority", "certificate", "sentence"),
+    [
+        ("its own", False, "in order", None),
+        ("its own", False, "of another authority, for another name, expired", None),
+        ("its own and another", False, "in order", None),
+        ("another", False, "in order", "is none of tls.fingerprint_sha256"),
+        ("the authority's", False, "in order", "is none of tls.fingerprint_sha256"),
+        ("its own", True, "in order", None),
+        ("another", True, "in order", "is none of tls.fingerprint_sha256"),
+        ("its own", True, "of another authority, for another name, expired", "is not trusted"),
+    ],
+)
+async def test_fingerprint_is_what_the_server_must_have(
+    start_slapd: StartSlapd,
+    tmp_path: Path,
+    authority_file: Path,
+    make_certificate: MakeCertificate,
+    scheme: str,
+    starttls: str | None,
+    pinned: str,
+    has_authority: bool,
+    certificate: str,
+    sentence: str | None,
+) -> None:
+    """By itself it is enough, and beside an authority both must hold; a server that is another one gets no password."""
+    strange = {"host": "ldap.example.org", "signed_by": trustme.CA(), "expired": True}
+    made = make_certificate() if certificate == "in order" else make_certificate(**strange)
+    slapd = start_slapd(certificate=made)
+    own, other = fingerprint(made[0]), fingerprint(make_certificate()[0])
+    known = {"its own": [own], "another": [other], "its own and another": [other, own.replace(":", "").lower()]}
+    prints = known.get(pinned, [fingerprint(authority_file)])
+    authority = f"ca_file: {authority_file}, " if has_authority else ""
+    lines = f"tls: {{{authority}fingerprint_sha256: {json.dumps(prints)}}}"
+    lines += f"\n    starttls: {starttls}" if starttls else ""
+    async with running_bridge(configuration(url_of(slapd, scheme), tmp_path, directory=lines)) as client:
+        if sentence is None:
+            assert len(await client.list_users()) == 3
+            assert await client.auth("anna", "Pass-anna")
+            assert not await client.auth("anna", "wrong")
+            return
+        for body in ("cmd=list", "cmd=auth&user=anna&pass=Pass-anna"):
+            status, answer = await client.post(body)
+            assert (status, answer["error"]) == (503, "directory_unavailable")
+            assert sentence in answer["message"]
+    log = (slapd.folder / "log").read_text()
+    assert "ACCEPT" in log
+    assert " BIND " not in log
 
 
 async def test_ldapi_is_served(start_slapd: StartSlapd, tmp_path: Path) -> None:

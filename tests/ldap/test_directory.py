@@ -18,7 +18,6 @@ from bridge.directory import Scope, SearchRequest
 from bridge.errors import DirectoryRefused, DirectoryUnavailable, SearchIncomplete
 from bridge.events import Event, OperationEnded, ServerSetAside
 from bridge.ldap.directory import LdapDirectory
-from bridge.ldap.servers import Servers
 from bridge.ldap.settings import LdapSettings, ServerAddress
 from bridge.model import Rejection, Secret
 from bridge.syntax import ber
@@ -145,26 +144,6 @@ async def test_all_servers_gone_are_named_with_what_is_wrong() -> None:
             await found.look_up(LOOK_UP)
         assert all(server.url in caught.value.message for server in gone)
         assert "runs and listens" in caught.value.message
-
-
-async def test_server_is_set_aside_for_longer_each_time_and_welcomed_back() -> None:
-    """5 s, 10 s, … up to 5 min; several failures at once are one."""
-    now_s, events = 0.0, list[Event]()
-    one, two = (ServerAddress("ldap", "127.0.0.1", port) for port in (1, 2))
-    servers = Servers("company", (one, two), lambda: now_s, events.append)
-    error = DirectoryUnavailable("x", directory="company")
-    for _ in range(8):
-        servers.set_aside(one, error)
-        servers.set_aside(one, error)
-        assert servers.in_order() == [two]
-        now_s += 400
-        assert servers.in_order() == [one, two]
-    pauses = [event.pause_s for event in events if isinstance(event, ServerSetAside)]
-    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300]
-    servers.welcome(one)
-    servers.set_aside(one, error)
-    servers.set_aside(two, error)
-    assert servers.in_order() == [one, two]
 
 
 async def test_requests_beyond_the_queue_are_turned_away() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ldap3 import ANONYMOUS, BASE, DEREF_NEVER, LEVEL, SIMPLE, SUBTREE
+from ldap3 import ANONYMOUS, BASE, DEREF_NEVER, LEVEL, SASL, SIMPLE, SUBTREE
 from ldap3.operation.bind import bind_operation, bind_response_to_dict_fast
 from ldap3.operation.search import search_operation
 from ldap3.protocol.rfc2696 import paged_search_control
@@ -52,6 +52,28 @@ def test_write_bind_is_that_of_ldap3(message_id: int, dn: str, password: bytes) 
     """A simple bind has the bytes that ldap3 gives it, whatever DN and password are."""
     expected = by_ldap3(message_id, "bindRequest", bind_operation(3, SIMPLE, dn, password))
     assert messages.write_bind(message_id, dn, Secret(password)) == expected
+
+
+@pytest.mark.parametrize("credentials", [b"\x00token", b"x" * 300])
+def test_write_sasl_bind_is_that_of_ldap3(credentials: bytes) -> None:
+    """Mechanism and response have the bytes that ldap3 gives them."""
+    theirs = bind_operation(3, SASL, "", sasl_mechanism="GSSAPI", sasl_credentials=credentials)
+    assert messages.write_sasl_bind(7, "GSSAPI", credentials) == by_ldap3(7, "bindRequest", theirs)
+
+
+def test_write_sasl_bind_sends_an_empty_response_where_there_is_nothing_to_say() -> None:
+    """Absent, it would make the server ask for one first (RFC 4422 Appendix A)."""
+    assert messages.write_sasl_bind(1, "EXTERNAL", b"").endswith(b"\x04\x08EXTERNAL\x04\x00")
+
+
+def test_read_response_keeps_what_the_server_says_in_a_bind_by_sasl() -> None:
+    """Result 14 and the credentials, which may be empty."""
+    for credentials in (b"challenge", b""):
+        content = (
+            ber.write_integer(14, ber.ENUMERATED) + ber.write_octets(b"") * 2 + ber.write_octets(credentials, 0x87)
+        )
+        response = messages.read_response(content, messages.BIND_RESPONSE, 0, len(content), len(content))
+        assert (response.result_code, response.sasl_credentials) == (14, credentials)
 
 
 def test_write_bind_leaves_the_password_as_it_was_typed() -> None:

@@ -18,12 +18,16 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 
 from bridge.errors import DirectoryUnavailable
 from bridge.events import (
+    CertificateSeen,
+    DiscoveryFailed,
     Event,
     OperationEnded,
     Refreshed,
     RefreshFailed,
     RequestAnswered,
+    ServerRestored,
     ServerSetAside,
+    ServersKnown,
     UserAuthenticated,
 )
 from bridge.model import Accepted, Rejected, Rejection, Report, Skipped
@@ -44,6 +48,9 @@ EVENTS: dict[str, Event] = {
     "refresh.finished": Refreshed(Report("d", "ldap://s", 1.0, 0.5, 3, 25, 24, 0, (Skipped("no_user_name", 1),))),
     "refresh.failed": RefreshFailed("d", ERROR, 0.5, 60.0),
     "server.set_aside": ServerSetAside("d", "ldap://s", ERROR, 5.0),
+    "server.restored": ServerRestored("d", "ldap://s"),
+    "discovery.failed": DiscoveryFailed("d", ERROR, 2),
+    "servers.known": ServersKnown("d", ("ldap://s",)),
     "operation.ended": OperationEnded("d", "ldap://s", "look_up", "ok", 0.01),
 }
 
@@ -152,6 +159,31 @@ def test_metrics_count_events_and_name_no_user() -> None:
     assert 'mailstore_bridge_refreshes_total{directory="d",outcome="directory_unavailable"} 1.0' in text
     assert 'mailstore_bridge_snapshot_skipped{directory="d",reason="no_user_name"} 1.0' in text
     assert "anna" not in text
+
+
+def test_metrics_tell_which_servers_are_up_and_until_when_their_certificates_are_good() -> None:
+    """A server that is not asked any more leaves no series behind."""
+    registry = CollectorRegistry()
+    observe = metrics_observer(registry)
+
+    def series() -> dict[str, float]:
+        lines = render_metrics(registry)[0].decode().splitlines()
+        found = (line.rsplit(" ", 1) for line in lines if line.startswith("mailstore_bridge_server_"))
+        return {name.removeprefix("mailstore_bridge_server_"): float(value) for name, value in found}
+
+    one, two, three = (f"ldaps://dc{number}.example.com:636" for number in (1, 2, 3))
+    expiry = "certificate_expiry_timestamp_seconds"
+    observe(ServersKnown("d", (one, two)))
+    observe(CertificateSeen("d", one, 1.8e9))
+    observe(ServerSetAside("d", two, DirectoryUnavailable("x", directory="d"), 5))
+    assert series() == {
+        f'up{{directory="d",server="{one}"}}': 1,
+        f'up{{directory="d",server="{two}"}}': 0,
+        f'{expiry}{{directory="d",server="{one}"}}': 1.8e9,
+    }
+    observe(ServerRestored("d", two))
+    observe(ServersKnown("d", (two, three)))
+    assert series() == {f'up{{directory="d",server="{server}"}}': 1 for server in (two, three)}
 
 
 def test_tallies_come_out_as_those_of_prometheus_client() -> None:

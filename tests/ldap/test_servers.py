@@ -1,0 +1,168 @@
+"""Which server is asked: set aside, tried in the background, asked again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable
+from bridge.events import Event, ServerRestored, ServerSetAside, ServersKnown
+from bridge.ldap.servers import Servers
+from bridge.ldap.settings import ServerAddress
+
+ONE, TWO, THREE = (ServerAddress("ldap", "127.0.0.1", port) for port in (1, 2, 3))
+ERROR = DirectoryUnavailable("x", directory="company")
+REFUSED = DirectoryRefused("x", directory="company")
+
+
+class Bench:
+    """Servers with a clock that moves when it is told to, and a probe that answers what it is told to."""
+
+    def __init__(self, *servers: ServerAddress) -> None:
+        self.now_s = 0.0
+        self.events: list[Event] = []
+        self.outcomes: list[DirectoryError | None] = []
+        self.probed: list[ServerAddress] = []
+        self._sleepers: list[tuple[float, asyncio.Event]] = []
+        self.servers = Servers(
+            "company", servers, lambda: self.now_s, self.events.append, probe=self._probe, sleep=self._sleep
+        )
+
+    async def _sleep(self, pause_s: float) -> None:
+        woken = asyncio.Event()
+        self._sleepers.append((self.now_s + pause_s, woken))
+        await woken.wait()
+
+    async def _probe(self, server: ServerAddress) -> None:
+        self.probed.append(server)
+        outcome = self.outcomes.pop(0) if self.outcomes else None
+        if outcome is not None:
+            raise outcome
+
+    async def move(self, seconds: float) -> None:
+        """Time passes, and whoever is due has done what it does then."""
+        await settle()
+        self.now_s += seconds
+        due = [sleeper for sleeper in self._sleepers if sleeper[0] <= self.now_s]
+        for sleeper in due:
+            self._sleepers.remove(sleeper)
+            sleeper[1].set()
+        await settle()
+
+    def pauses(self) -> list[float]:
+        return [event.pause_s for event in self.events if isinstance(event, ServerSetAside)]
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def bench(*servers: ServerAddress) -> AsyncIterator[Bench]:
+    found = Bench(*servers)
+    try:
+        yield found
+    finally:
+        await found.servers.aclose()
+
+
+async def test_failed_server_is_not_asked_before_it_was_tried() -> None:
+    """Its pause being over is not enough: a user's login is no probe."""
+    async with bench(ONE, TWO) as found:
+        found.outcomes = [ERROR, None]
+        found.servers.set_aside(ONE, ERROR)
+        assert found.servers.in_order() == [TWO]
+        await found.move(4.9)
+        assert found.probed == []
+        await found.move(0.1)
+        assert (found.probed, found.servers.in_order()) == ([ONE], [TWO])
+        await found.move(10)
+        assert (found.probed, found.servers.in_order()) == ([ONE, ONE], [ONE, TWO])
+        assert found.events[-1] == ServerRestored("company", ONE.url)
+
+
+async def test_pause_doubles_up_to_five_minutes() -> None:
+    """5 s, 10 s, … 300 s, while each try fails; several failures at once are one."""
+    async with bench(ONE, TWO) as found:
+        found.outcomes = [ERROR] * 8
+        for _ in range(3):
+            found.servers.set_aside(ONE, ERROR)
+        for pause_s in (5, 10, 20, 40, 80, 160, 300, 300):
+            await found.move(pause_s)
+        assert found.pauses() == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+
+
+async def test_server_that_fails_soon_after_it_has_come_back_is_away_for_longer() -> None:
+    """It answers probes and nothing else: without this, each fifth second a login would wait for it."""
+    async with bench(ONE, TWO) as found:
+        for pause_s in (5, 10, 20):
+            found.servers.set_aside(ONE, ERROR)
+            await found.move(pause_s)
+            assert found.servers.in_order() == [ONE, TWO]
+        await found.move(20)
+        found.servers.set_aside(ONE, ERROR)
+        assert found.pauses() == [5, 10, 20, 5]
+
+
+async def test_refused_service_account_is_tried_again_late() -> None:
+    """Trying it each few seconds would lock it."""
+    async with bench(ONE, TWO) as found:
+        found.outcomes = [REFUSED]
+        found.servers.set_aside(ONE, ERROR)
+        await found.move(5)
+        assert found.servers.in_order() == [TWO]
+        await found.move(299)
+        assert found.probed == [ONE]
+        await found.move(1)
+        assert found.servers.in_order() == [ONE, TWO]
+
+
+async def test_servers_set_aside_are_asked_where_no_other_is_left() -> None:
+    """The one that is due first comes first; who answers is welcome at once, and tried no more."""
+    async with bench(ONE, TWO) as found:
+        found.servers.set_aside(TWO, ERROR)
+        await found.move(1)
+        found.servers.set_aside(ONE, ERROR)
+        assert found.servers.in_order() == [TWO, ONE]
+
+        async def attempt(server: ServerAddress) -> str:
+            if server == TWO:
+                raise ERROR
+            return "answer"
+
+        assert await found.servers.first(attempt, 5) == "answer"
+        assert found.servers.in_order() == [ONE]
+        await found.move(4)
+        assert found.probed == [TWO]
+        await found.move(100)
+        assert found.probed == [TWO]
+
+
+async def test_connection_alone_does_not_prove_that_a_server_is_well() -> None:
+    """A server that hangs still takes connections."""
+    async with bench(ONE) as found:
+        found.servers.set_aside(ONE, ERROR)
+
+        async def attempt(_server: ServerAddress) -> str:
+            return "connected"
+
+        assert await found.servers.first(attempt, 5, proves=False) == "connected"
+        assert not [event for event in found.events if isinstance(event, ServerRestored)]
+        await found.servers.first(attempt, 5)
+        assert found.events[-1] == ServerRestored("company", ONE.url)
+
+
+async def test_other_servers_take_their_place_and_what_is_known_of_the_rest_is_kept() -> None:
+    """Who has gone is tried no more, and what fails late of it concerns nobody."""
+    async with bench(ONE, TWO) as found:
+        found.servers.set_aside(ONE, ERROR)
+        found.servers.set_aside(TWO, ERROR)
+        found.servers.replace([THREE, TWO])
+        assert found.servers.in_order() == [THREE]
+        assert found.events[-1] == ServersKnown("company", (THREE.url, TWO.url))
+        found.servers.set_aside(ONE, ERROR)
+        await found.move(5)
+        assert found.probed == [TWO]
+        assert found.servers.in_order() == [THREE, TWO]
