@@ -28,11 +28,13 @@ from bridge.syntax.dn import dn_key, is_at_or_below, parse_dn, render_dn
 from bridge.syntax.filters import And, Equal, Extensible, Not, Or, Present
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from bridge.directory import Entry, EntryStream
     from bridge.groups import GroupRules
     from bridge.syntax.filters import Filter
+
+    LookUp = Callable[[SearchRequest], Awaitable[tuple[Entry, ...]]]
 
 IN_CHAIN = "1.2.840.113556.1.4.1941"
 """LDAP_MATCHING_RULE_TRANSITIVE_EVAL (MS-ADTS §3.1.1.3.4.4.3)."""
@@ -69,12 +71,12 @@ class _WalkedGroup:
     """Keys of the groups among its members."""
 
 
-async def read_groups(rules: GroupRules, stream: EntryStream, place: Place) -> GroupScope:
-    """Who is in the configured groups, now.
+async def read_groups(rules: GroupRules, stream: EntryStream, place: Place, look_up: LookUp) -> GroupScope:
+    """Who is in the configured groups, now. `look_up` is for questions to which one entry is the answer.
 
     Raises a `DirectoryError` where a group is missing, or can't be read as a whole.
     """
-    reader = _Reader(rules, stream, place)
+    reader = _Reader(rules, stream, place, look_up)
     return await (reader.walk() if rules.is_walked else reader.make_clauses())
 
 
@@ -94,8 +96,9 @@ def group_missing(dn: str, directory: str, server: str | None = None) -> SearchI
 
 
 class _Reader:
-    def __init__(self, rules: GroupRules, stream: EntryStream, place: Place) -> None:
+    def __init__(self, rules: GroupRules, stream: EntryStream, place: Place, look_up: LookUp) -> None:
         self._rules = rules
+        self._look_up = look_up
         self._stream = stream
         self._place = place
         self._member_count = 0
@@ -108,10 +111,39 @@ class _Reader:
         if self._rules.include:
             tests = [test for dn in self._rules.include for test in await self._tests(dn)]
             clauses.append(Clause(_any_of(tests), absence_from_included(list(self._rules.include))))
-        excluded = [
-            Clause(Not(_any_of(await self._tests(dn))), absence_from_excluded(dn)) for dn in self._rules.exclude
-        ]
-        return GroupScope((*clauses, *excluded))
+        for dn in self._rules.exclude:
+            await self._check_member_of(dn)
+            tests = await self._tests(dn)
+            clauses.append(Clause(Not(_any_of(tests)), absence_from_excluded(dn)))
+        return GroupScope(tuple(clauses))
+
+    async def _check_member_of(self, dn: str) -> None:
+        """Somebody has the group in memberOf, if it has members at all.
+
+        Where memberOf can't be read, or isn't kept, everybody would pass for somebody who is not in the group: an
+        attribute that the account can't see counts as missing in filters, too (MS-ADTS §3.1.1.4.3).
+        """
+        members = _any_of([Present(name) for name in self._rules.member_attributes])
+        if not await self._finds_any(SearchRequest(dn, Scope.BASE, members, (), size_limit_count=1)):
+            return
+        value = dn.encode()
+        places = dict.fromkeys((*self._place.bases, *self._place.contexts))
+        for place in places:
+            bearers = SearchRequest(place, Scope.SUBTREE, Equal(_MEMBER_OF, value), (), size_limit_count=1)
+            if await self._finds_any(bearers):
+                return
+        raise self._incomplete(
+            f"the group {dn!r} has members, and nobody below {' or '.join(places)} shows it in memberOf",
+            "Let the service account read memberOf, have the server keep it, or set users.groups.way to members.",
+        )
+
+    async def _finds_any(self, search: SearchRequest) -> bool:
+        try:
+            return bool(await self._look_up(search))
+        except SearchInvalid as error:
+            if error.result_code != NO_SUCH_OBJECT:
+                raise
+            return False
 
     async def _tests(self, dn: str) -> list[Filter]:
         """What matches the members of one group."""

@@ -161,7 +161,7 @@ class DirectorySource:
         bases, dns = await self.resolve_bases(), (*self.groups.include, *self.groups.exclude)
         place = Place(self.name, await self._contexts_of((*bases, *dns)), bases)
         started_s = self.monotonic()
-        found = await read_groups(self.groups, stream, place)
+        found = await read_groups(self.groups, stream, place, self.directory.look_up)
         if self._groups_read_at_s is None or started_s >= self._groups_read_at_s:
             self.group_scope, self._groups_read_at_s = found, started_s
         return found

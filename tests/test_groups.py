@@ -60,10 +60,22 @@ def here(*entries: Entry) -> dict[tuple[str, str], list[Entry]]:
     return {(entry.dn, "(objectClass=*)"): [entry] for entry in entries}
 
 
+HERE = Place("company", ("dc=e",), ("dc=e",))
+
+
+async def read(
+    rules: GroupRules, answers: Mapping[tuple[str, str], Iterable[Entry]], place: Place = HERE
+) -> GroupScope:
+    async def look_up(search: SearchRequest) -> tuple[Entry, ...]:
+        return tuple(answers.get((search.base, render_filter(search.filter)), ()))
+
+    return await read_groups(rules, Stream(answers), place, look_up)
+
+
 async def filter_of(
     rules: GroupRules, answers: Mapping[tuple[str, str], Iterable[Entry]], bases: tuple[str, ...] = ("dc=e",)
 ) -> list[str]:
-    scope = await read_groups(rules, Stream(answers), Place("company", ("dc=e",), bases))
+    scope = await read(rules, answers, Place("company", ("dc=e",), bases))
     assert not scope.is_walked
     return [render_filter(clause.filter) for clause in scope.clauses]
 
@@ -110,7 +122,7 @@ async def test_group_without_its_sid_is_an_error_where_primary_groups_count(way:
     """Its primary members can't be told, so the listing would lack them, or have those who are excluded."""
     rules = GroupRules((), (STAFF,), way, has_primary_group=True)
     with pytest.raises(SearchIncomplete, match="objectSid"):
-        await read_groups(rules, Stream(here(group(STAFF, "uid=a,dc=e"))), Place("company", ("dc=e",), ("dc=e",)))
+        await read(rules, here(group(STAFF, "uid=a,dc=e")))
 
 
 @pytest.mark.parametrize("way", list(GroupWay))
@@ -120,7 +132,7 @@ async def test_group_that_is_not_there_is_an_error(
 ) -> None:
     """To include or to exclude, in each way; the error names it and says what to do."""
     with pytest.raises(SearchInvalid, match=SALES) as caught:
-        await read_groups(GroupRules(*rules, way), Stream(here(group(STAFF))), Place("company", ("dc=e",), ("dc=e",)))
+        await read(GroupRules(*rules, way), here(group(STAFF)))
     assert "users.groups" in caught.value.remedy
 
 
@@ -129,7 +141,7 @@ async def scope_of(rules: GroupRules, *entries: Entry) -> GroupScope:
     answers: dict[tuple[str, str], list[Entry]] = here(*entries)
     classes = "".join(f"(objectClass={name})" for name in rules.classes)
     answers["dc=e", f"(|{classes})"] = list(entries)
-    return await read_groups(rules, Stream(answers), Place("company", ("dc=e",), ("dc=e",)))
+    return await read(rules, answers)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +224,7 @@ async def test_inner_group_that_is_gone_is_an_error() -> None:
     classes = "".join(f"(objectClass={name})" for name in GroupRules().classes)
     answers = {**here(group(STAFF, SALES)), ("dc=e", f"(|{classes})"): [group(STAFF), group(SALES)]}
     with pytest.raises(SearchIncomplete, match="is gone"):
-        await read_groups(GroupRules((STAFF,)), Stream(answers), Place("company", ("dc=e",), ("dc=e",)))
+        await read(GroupRules((STAFF,)), answers)
 
 
 # ── a source with groups ──

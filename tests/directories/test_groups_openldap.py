@@ -100,6 +100,25 @@ async def test_member_of_is_compared_by_the_server(start_slapd: StartSlapd, tmp_
     assert "memberOf=cn=staff" in (slapd.folder / "log").read_text()
 
 
+@pytest.mark.parametrize("cause", ["not kept", "can't be read"])
+async def test_excluded_group_that_nobody_shows_is_an_error(
+    start_slapd: StartSlapd, tmp_path: Path, cause: str
+) -> None:
+    """It has members and is in nobody's memberOf: everybody would pass for somebody who is not in it."""
+    leavers = of_names("leavers", "bert", "dora")
+    slapd = start_slapd([*people(), *([leavers] if cause == "not kept" else [])], **MEMBER_OF)
+    if cause == "can't be read":
+        slapd.add(leavers)
+        everything = f'access to * by dn.exact="{READER}" read by anonymous auth by * none'
+        slapd.restart_with_access(f"access to attrs=memberOf by * none\n{everything}")
+    users = choose("", "leavers", "nested: false, way: member_of")
+    async with running_bridge(configuration(slapd.url, tmp_path, users=users)) as client:
+        for body in ("cmd=list", "cmd=auth&user=bert&pass=Pass-bert", "cmd=auth&user=anna&pass=Pass-anna"):
+            status, answer = await client.post(body)
+            assert (status, answer["error"]) == (503, "search_incomplete")
+            assert "shows it in memberOf" in answer["message"]
+
+
 async def test_groups_in_groups_are_followed_in_circles_too(start_slapd: StartSlapd, tmp_path: Path) -> None:
     """Members of members are users, however the groups hold each other; excluded ones are none, wherever they are."""
     groups = [
