@@ -55,6 +55,7 @@ def program(name: str) -> str:
 def running_bridge(folder: Path, url: str, *, authority: Path | None = None, ttl: str = "1h") -> Iterator[Served]:
     """The bridge as systemd runs it, told ready by `sd_notify`; listings are read when they are asked for."""
     folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "state", ignore_errors=True)  # nothing is known of other directories
     port, notified = free_port(), folder / "notify"
     configuration = _write_configuration(folder, url, port, authority, ttl)
     notified.unlink(missing_ok=True)

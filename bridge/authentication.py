@@ -11,6 +11,7 @@ import time
 import unicodedata
 from typing import TYPE_CHECKING, NamedTuple
 
+from bridge.admission import admit
 from bridge.directory import NO_SUCH_OBJECT
 from bridge.errors import BridgeError, EntryUnusable, SearchInvalid
 from bridge.events import UserAuthenticated
@@ -292,6 +293,14 @@ async def find_entries(directory: DirectorySnapshots, user_name: str) -> tuple[E
     This is the one place that chooses between a look-up by a filter and one through the listing. A name that the
     listing has given to nobody, because several claim it, is looked up by the filter, which finds and names them all.
     """
+    source = directory.source
+    if source.groups is None:
+        return await _find_entries(directory, user_name)
+    await source.current_groups()
+    return await admit(source, await _find_entries(directory, user_name))
+
+
+async def _find_entries(directory: DirectorySnapshots, user_name: str) -> tuple[Entry, ...]:
     template = directory.source.login_template
     if template is None or (directory.decides(user_name) and find_holder(directory, user_name) is not None):
         return await _find_listed(directory, user_name)

@@ -6,6 +6,7 @@ their ids, such users show themselves; the others show why they are gone. Knows 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bridge.directory import NO_SUCH_OBJECT, Scope
@@ -36,6 +37,12 @@ async def confirm(source: DirectorySource, users: Sequence[User], contested: Con
     `contested` holds the folded names that several entries claim. Whatever can't be asked is UNCONFIRMED; nothing is
     raised but what cancels us.
     """
+    if source.groups is not None and source.groups.is_walked:
+        try:
+            # Members were read before the users were: who was renamed in between is known by the other name.
+            await source.read_groups_anew()
+        except DirectoryError as error:
+            return {user.id: _unconfirmed(error) for user in users}
     if source.attribute_map.id_attribute is None:
         return {user.id: await _confirm_by_dn(source, user, contested) for user in users}
     wanted = [user.id for user in users if _can_be_asked_for(source, user.id)]
@@ -60,7 +67,7 @@ def _can_be_asked_for(source: DirectorySource, user_id: str) -> bool:
 
 async def _confirm_by_ids(source: DirectorySource, ids: Sequence[str], contested: Container[str]) -> dict[str, Finding]:
     bases = await source.resolve_bases()
-    matching = await _find(source, bases, ids, source.users_filter, scope=source.scope)
+    matching = await _find(source, bases, ids, source.filter, scope=source.scope)
     found = {user_id: _judge(source, entry, contested) for user_id, entry in matching.items()}
     rest = [user_id for user_id in ids if user_id not in found]
     present = await _find(source, bases, rest, scope=source.scope) if rest else {}
@@ -99,15 +106,22 @@ async def _find_elsewhere(source: DirectorySource, ids: Sequence[str]) -> dict[s
 async def _find_clause(source: DirectorySource, bases: Iterable[str], ids: list[str]) -> dict[str, Finding]:
     """Which clause of the users' filter doesn't match the entries any more; the directory evaluates it, not we."""
     found: dict[str, Finding] = {}
-    for clause in _clauses(source.users_filter):
+    for clause, finding in _findings(source):
         rest = [user_id for user_id in ids if user_id not in found]
         if not rest:
             break
         matching = await _find(source, bases, rest, clause, scope=source.scope)
-        finding = Finding(_reason_of(clause), f"{render_filter(clause)} does not match any more")
         found |= {user_id: finding for user_id in rest if user_id not in matching}
     # Each clause matched, so the entry came back between two questions.
     return dict.fromkeys(ids, _STAYS) | found
+
+
+def _findings(source: DirectorySource) -> Iterator[tuple[Filter, Finding]]:
+    """Every clause that makes somebody a user, with what it means that it doesn't match."""
+    for clause in _clauses(source.users_filter):
+        yield clause, Finding(_reason_of(clause), f"{render_filter(clause)} does not match any more")
+    for of_group in source.group_scope.clauses:
+        yield of_group.filter, Finding(RemovalReason.GROUP, of_group.absence)
 
 
 def _reason_of(clause: Filter) -> RemovalReason:
@@ -126,6 +140,9 @@ def _clauses(tree: Filter) -> Iterator[Filter]:
 
 def _judge(source: DirectorySource, entry: Entry, contested: Container[str]) -> Finding:
     """Why an entry that matches makes no user, if so."""
+    absence = source.group_scope.absence(entry) if source.group_scope.is_walked else None
+    if absence is not None:
+        return Finding(RemovalReason.GROUP, absence)
     rejection = None if source.list_disabled else source.attribute_map.exclusion(entry)
     if rejection is not None:
         return Finding(RemovalReason.DISABLED, rejection.value)
@@ -146,9 +163,18 @@ async def _confirm_by_dn(source: DirectorySource, user: User, contested: Contain
             return Finding(RemovalReason.CHANGED, f"it is known as {entries[0].dn} now")
         if entries:
             return _judge(source, entries[0], contested)
+        return await _find_clause_by_dn(source, user.distinguished_name)
     except DirectoryError as error:
         return _DELETED if error.result_code == NO_SUCH_OBJECT else _unconfirmed(error)
-    return Finding(RemovalReason.FILTER, f"{render_filter(source.users_filter)} does not match any more")
+
+
+async def _find_clause_by_dn(source: DirectorySource, dn: str) -> Finding:
+    """Which clause the entry at the DN doesn't match."""
+    search = source.entry_search(dn)
+    for clause, finding in _findings(source):
+        if not await source.directory.look_up(replace(search, filter=clause)):
+            return finding
+    return _STAYS  # each clause matched, so the entry came back between two questions
 
 
 def _unconfirmed(error: BridgeError) -> Finding:

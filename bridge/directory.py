@@ -103,6 +103,9 @@ class EntryStream(Protocol):
     def __aiter__(self) -> AsyncIterator[Sequence[Entry]]:
         """Each portion of entries once."""
 
+    def read(self, searches: Sequence[SearchRequest]) -> AsyncIterator[Sequence[Entry]]:
+        """The entries of further searches: those that depend on what came before, from the same server in one time."""
+
 
 class Directory(Protocol):
     """A configured directory, whichever of its servers answers.

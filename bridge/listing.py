@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bridge.directory import Entry
+    from bridge.groups import GroupScope
     from bridge.model import User
     from bridge.roster import Roster
     from bridge.source import DirectorySource
@@ -80,11 +81,13 @@ async def _list_once(
     source: DirectorySource, holders: Roster | None, clock: Callable[[], float], began_s: float
 ) -> Listing:
     started_s = clock()
-    searches = [source.listing_search(base) for base in await source.resolve_bases()]
+    bases = await source.resolve_bases()
     builder, tally = RosterBuilder(), _Tally()
-    async with source.directory.list_entries(searches, began_s) as stream:
-        async for entries in stream:
-            builder.add(_map_users(entries, source, tally))
+    async with source.directory.list_entries((), began_s) as stream:
+        groups = await source.read_groups(stream)
+        group_entry_count = stream.entry_count
+        async for entries in stream.read([source.listing_search(base) for base in bases]):
+            builder.add(_map_users(entries, source, groups, tally))
             await asyncio.sleep(0)  # logins must not wait for a listing
     built = await asyncio.to_thread(builder.build, holders)
     if built.repeated_id is not None:
@@ -101,7 +104,7 @@ async def _list_once(
         finished_at_s=finished_s,
         duration_s=finished_s - started_s,
         page_count=stream.page_count,
-        entry_count=stream.entry_count,
+        entry_count=stream.entry_count - group_entry_count,
         user_count=len(built.roster),
         ignored_reference_count=stream.ignored_reference_count,
         skipped=tally.skipped(),
@@ -111,10 +114,13 @@ async def _list_once(
     return Listing(built.roster, report, built.collisions)
 
 
-def _map_users(entries: Sequence[Entry], source: DirectorySource, tally: _Tally) -> Iterator[User]:
+def _map_users(entries: Sequence[Entry], source: DirectorySource, groups: GroupScope, tally: _Tally) -> Iterator[User]:
     """The users that the entries make; who makes none is counted."""
     attribute_map, list_disabled = source.attribute_map, source.list_disabled
+    is_walked = groups.is_walked
     for entry in entries:
+        if is_walked and groups.absence(entry) is not None:
+            continue
         rejection = None if list_disabled else attribute_map.exclusion(entry)
         if rejection is not None:
             tally.add(rejection.value, entry.dn)
@@ -145,7 +151,7 @@ def _refuse_if_short(source: DirectorySource, report: Report) -> None:
             f"{report.user_count} users came, and removals.min_users wants {source.min_user_count}",
             directory=source.name,
             server=report.server,
-            remedy="Check users.filter and the rights of the service account, or lower removals.min_users.",
+            remedy="Check users.filter, users.groups and the service account's rights, or lower removals.min_users.",
         )
 
 
@@ -159,9 +165,15 @@ def refuse_if_empty(source: DirectorySource, listing: Listing) -> None:
     if report.user_count or source.removals.allow_empty:
         return
     raise RemovalsRefused(
-        "the account can bind but sees nobody" if report.entry_count == 0 else "no entry makes a user",
+        _why_nobody(source, report.entry_count),
         directory=source.name,
         server=report.server,
-        remedy="Check users.bases, users.filter and the rights of the service account; "
+        remedy="Check users.bases, users.filter, users.groups and the rights of the service account; "
         "set removals.allow_empty if nobody is right.",
     )
+
+
+def _why_nobody(source: DirectorySource, entry_count: int) -> str:
+    if entry_count == 0:
+        return "the account can bind but sees nobody"
+    return "no entry makes a user" if source.groups is None else "no entry makes a user that is in the groups"

@@ -158,6 +158,7 @@ def make_source(loaded: Loaded, position: int, observe: Observer) -> DirectorySo
         scope=_SCOPES[section.users.scope],
         login_template=section.login_template,
         list_disabled=section.disabled_accounts == "list",
+        groups=section.group_rules,
         password_changed=section.password_changed,
         ttl_s=configuration.cache.ttl_s,
         stale_if_error_s=configuration.cache.stale_if_error_s,

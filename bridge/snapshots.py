@@ -193,6 +193,7 @@ class DirectorySnapshots:
 
     async def aclose(self) -> None:
         """No refresh runs any more."""
+        await self.source.aclose()
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)

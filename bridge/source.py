@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bridge.directory import Scope, SearchRequest
 from bridge.errors import SearchInvalid
+from bridge.group_reading import Place, read_groups
+from bridge.groups import EVERYBODY
 from bridge.guard import RemovalPolicy
 from bridge.syntax.dn import DNError, is_at_or_below
 from bridge.syntax.filters import And, Equal, Or, parse_filter_template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from bridge.directory import Directory, Entry
+    from bridge.directory import Directory, Entry, EntryStream
+    from bridge.groups import GroupRules, GroupScope
     from bridge.mapping import AttributeMap
     from bridge.syntax.filters import Filter, FilterTemplate
+
+
+_CANDIDATES_MAX_COUNT = 20
+"""So many entries of one login name are looked at for one that is in the groups."""
 
 
 @dataclass(slots=True)
@@ -32,6 +41,8 @@ class DirectorySource:
     login_template: FilterTemplate | None = None
     """None: users are found through the last listing, since their names are composed."""
     list_disabled: bool = False
+    groups: GroupRules | None = None
+    """None: users are chosen by their own attributes alone."""
     password_changed: tuple[str, ...] = ()
     """Attributes that take another value when a password is set; asked for when somebody logs in."""
     ttl_s: float = 300.0
@@ -40,15 +51,23 @@ class DirectorySource:
     """How long a caller waits for a new listing where an older one may be answered: MailStore gives up after 100 s."""
     min_user_count: int = 0
     removals: RemovalPolicy = field(default_factory=RemovalPolicy)
+    monotonic: Callable[[], float] = time.monotonic
+    group_scope: GroupScope = field(default=EVERYBODY, init=False, repr=False)
+    """Who is in the groups, when they were last read."""
+    asks_groups: bool = field(default=True, init=False, repr=False)
+    """Whether groups that are walked say the same when they are asked for one member; learnt from what they say."""
     finds_by_user_name: bool = field(init=False, repr=False)
     """Whether a login finds nobody by anything but the userName."""
     _attributes: tuple[str, ...] = field(init=False, repr=False)
     _login_attributes: tuple[str, ...] = field(init=False, repr=False)
     _mark_names: tuple[str, ...] = field(init=False, repr=False)
-    _contexts: tuple[str, ...] | None = field(default=None, init=False, repr=False)
+    _named_contexts: tuple[str, ...] | None = field(default=None, init=False, repr=False)
+    _groups_read_at_s: float | None = field(default=None, init=False, repr=False)
+    _reading_groups: asyncio.Task[GroupScope] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._attributes = self.attribute_map.attributes
+        wanted = (*self.attribute_map.attributes, *(self.groups.user_attributes if self.groups else ()))
+        self._attributes = tuple({name.lower(): name for name in wanted}.values())
         names = {name.lower(): name for name in (*self._attributes, *self.password_changed)}
         self._login_attributes = tuple(names.values())
         self._mark_names = tuple(name.lower() for name in self.password_changed)
@@ -76,20 +95,24 @@ class DirectorySource:
 
     def listing_search(self, base: str) -> SearchRequest:
         """The search for every user below one base."""
-        return SearchRequest(base, self.scope, self.users_filter, self._attributes)
+        return SearchRequest(base, self.scope, self.filter, self._attributes)
 
     def login_search(self, base: str, login_filter: Filter) -> SearchRequest:
-        """The search for one user below one base; two are enough to see that it isn't one."""
-        both = And((self.users_filter, login_filter))
-        return SearchRequest(base, self.scope, both, self._login_attributes, size_limit_count=2)
+        """The search for one user below one base; two are enough to see that it isn't one.
+
+        Where groups are walked, some of those who are found may be in none of them.
+        """
+        both = And((self.filter, login_filter))
+        limit = _CANDIDATES_MAX_COUNT if self.group_scope.is_walked else 2
+        return SearchRequest(base, self.scope, both, self._login_attributes, size_limit_count=limit)
 
     def entry_search(self, dn: str) -> SearchRequest:
         """The search for one entry by its DN, if it is still one of the users."""
-        return SearchRequest(dn, Scope.BASE, self.users_filter, self._login_attributes, size_limit_count=2)
+        return SearchRequest(dn, Scope.BASE, self.filter, self._login_attributes, size_limit_count=2)
 
     def login_search_by_id(self, base: str, user_id: str) -> SearchRequest:
         """The search for one user whose id is known, below one base. There must be an id attribute."""
-        found = self.ids_search(base, (user_id,), self.users_filter, scope=self.scope)
+        found = self.ids_search(base, (user_id,), self.filter, scope=self.scope)
         return replace(found, attributes=self._login_attributes)
 
     def password_mark(self, entry: Entry) -> tuple[bytes, ...]:
@@ -116,12 +139,60 @@ class DirectorySource:
 
     async def resolve_contexts(self) -> tuple[str, ...]:
         """The naming contexts in which the search bases lie; a base itself where none is named for it."""
-        if self._contexts is None:
-            named = (await self.directory.probe()).naming_contexts
-            bases = await self.resolve_bases()
-            found = (next((name for name in named if _lies_in(base, name)), base) for base in bases)
-            self._contexts = tuple(dict.fromkeys(found))
-        return self._contexts
+        return await self._contexts_of(await self.resolve_bases())
+
+    async def _contexts_of(self, dns: Iterable[str]) -> tuple[str, ...]:
+        if self._named_contexts is None:
+            self._named_contexts = (await self.directory.probe()).naming_contexts
+        named = self._named_contexts
+        found = (next((name for name in named if _lies_in(dn, name)), dn) for dn in dns)
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def filter(self) -> Filter:
+        """The users' filter with what it says of groups, where the server compares that."""
+        if not self.group_scope.clauses:
+            return self.users_filter
+        return And((self.users_filter, *(clause.filter for clause in self.group_scope.clauses)))
+
+    async def read_groups(self, stream: EntryStream) -> GroupScope:
+        """The groups as they are now, which are what logins go by from now on.
+
+        Raises a `DirectoryError` where one is missing or can't be read.
+        """
+        if self.groups is None:
+            return EVERYBODY
+        bases, dns = await self.resolve_bases(), (*self.groups.include, *self.groups.exclude)
+        place = Place(self.name, await self._contexts_of((*bases, *dns)), bases)
+        started_s = self.monotonic()
+        found = await read_groups(self.groups, stream, place, self.directory.look_up)
+        if self._groups_read_at_s is None or started_s >= self._groups_read_at_s:
+            self.group_scope, self._groups_read_at_s = found, started_s
+        return found
+
+    async def read_groups_anew(self) -> GroupScope:
+        """The groups, read after this call began. Raises like `read_groups`."""
+        async with self.directory.list_entries(()) as stream:
+            return await self.read_groups(stream)
+
+    async def current_groups(self) -> GroupScope:
+        """The groups as they were within the TTL; whoever comes later reads them, once for all who wait.
+
+        Raises like `read_groups`.
+        """
+        read_at_s = self._groups_read_at_s
+        if self.groups is None or (read_at_s is not None and self.monotonic() - read_at_s < self.ttl_s):
+            return self.group_scope
+        if self._reading_groups is None or self._reading_groups.done():
+            self._reading_groups = asyncio.create_task(self.read_groups_anew())
+            self._reading_groups.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(self._reading_groups)
+
+    async def aclose(self) -> None:
+        """No group is being read any more."""
+        if self._reading_groups is not None:
+            self._reading_groups.cancel()
+            await asyncio.gather(self._reading_groups, return_exceptions=True)
 
 
 def _lies_in(base: str, context: str) -> bool:

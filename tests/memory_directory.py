@@ -85,11 +85,15 @@ class _Stream:
     def __init__(self, directory: MemoryDirectory, searches: Sequence[SearchRequest]) -> None:
         self._directory = directory
         self._searches = searches
-        self.entry_count = len(directory.entries)
+        self.entry_count = 0
 
-    async def __aiter__(self) -> AsyncIterator[Sequence[Entry]]:
+    def __aiter__(self) -> AsyncIterator[Sequence[Entry]]:
+        return self.read(self._searches)
+
+    async def read(self, searches: Sequence[SearchRequest]) -> AsyncIterator[Sequence[Entry]]:
         entries = self._directory.entries
-        listed = [entry for search in self._searches for entry in entries if _is_found(entry, search)]
+        listed = [entry for search in searches for entry in entries if _is_found(entry, search)]
+        self.entry_count += len(listed)
         yield listed[:1]
         if self._directory.failures:
             raise self._directory.failures.pop(0)

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bridge.errors import ServiceError
+from bridge.events import RemovalsApproved, RemovalsReset
 from bridge.ops.logs import log_observer, make_logger
 from bridge.run import control_socket, make_bridge, state_folder
 from bridge.state.sqlite_store import SqliteSnapshotStore
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from bridge.config.loading import Loaded
+    from bridge.events import Event
     from bridge.service import Bridge
 
     Work = Callable[[Bridge], Awaitable[dict[str, Any]]]
@@ -107,7 +109,12 @@ def _ask_or_do(loaded: Loaded, method: str, path: str, body: dict[str, Any], wor
 async def _do(loaded: Loaded, work: Work) -> dict[str, Any]:
     """Works on the state directory, which nobody else may have; what happens stands in the log on standard error."""
     log = loaded.configuration.log
-    observe = log_observer(make_logger(log.level, log.format, sys.stderr, {}), usernames=log.usernames)
+    write = log_observer(make_logger(log.level, log.format, sys.stderr, {}), usernames=log.usernames)
+
+    def observe(event: Event) -> None:
+        if isinstance(event, RemovalsApproved | RemovalsReset):  # what the operator does, and nothing of servers
+            write(event)
+
     bridge = make_bridge(loaded, observe, SqliteSnapshotStore.open(state_folder(loaded, os.environ)))
     try:
         return await work(bridge)

@@ -27,10 +27,11 @@ from bridge.config.schema import (
     as_tuple,
 )
 from bridge.config.values import ServerUrl, parse_domain, parse_fingerprint, parse_name_server, parse_server_url
+from bridge.groups import GroupRules, GroupWay
 from bridge.mapping import AddressRules, AttributeMap, MappingError, parse_item
 from bridge.mapping.addresses import fold_domain
 from bridge.syntax.attributes import is_attribute_description
-from bridge.syntax.dn import DNError, parse_dn
+from bridge.syntax.dn import DNError, dn_key, parse_dn
 from bridge.syntax.filters import And, Filter, FilterError, FilterTemplate, parse_filter, parse_filter_template
 
 Server = Annotated[
@@ -54,6 +55,12 @@ def _check_dn(text: str) -> str:
         parse_dn(text)
     except DNError as error:
         raise ValueError(f"is no distinguished name: {error}") from error
+    return text
+
+
+def _check_group(text: str) -> str:
+    if len(parse_dn(_check_dn(text))) == 1:
+        raise ValueError("must be the whole DN of a group, in quotation marks, as commas separate what is in a list")
     return text
 
 
@@ -102,6 +109,7 @@ Fingerprint = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$"}),
 ]
 DistinguishedName = Annotated[str, AfterValidator(_check_dn)]
+GroupName = Annotated[str, Field(min_length=1), AfterValidator(_check_group)]
 
 
 def _check_site(text: str) -> str:
@@ -209,6 +217,33 @@ class PoolSection(Section):
     reuse_binds: bool = Field(True, description="Whether a connection is bound again for the next user.")
 
 
+class GroupsSection(Section):
+    """Groups by which users are chosen."""
+
+    include: Annotated[tuple[GroupName, ...], BeforeValidator(as_tuple)] = Field(
+        (), description="DNs of groups; users are in at least one of them. Default: everybody."
+    )
+    exclude: Annotated[tuple[GroupName, ...], BeforeValidator(as_tuple)] = Field(
+        (), description="DNs of groups; users are in none of them."
+    )
+    nested: bool = Field(True, description="Whether members of groups inside of these groups are in them.")
+    way: Literal["member_of", "in_chain", "members"] | None = Field(
+        None, description="How members are found: by memberOf, by the matching rule IN_CHAIN, by reading the groups."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not (self.include or self.exclude):
+            raise ValueError("needs include or exclude, with the DN of a group")
+        included = {dn_key(dn) for dn in self.include}
+        for dn in self.exclude:
+            if dn_key(dn) in included:
+                raise FaultError("exclude", f"has {dn}, which is in include, too; remove it from one of them")
+        if self.way == "in_chain" and not self.nested:
+            raise FaultError("way", "in_chain follows groups in groups; take another way, or set nested: true")
+        return self
+
+
 class UsersSection(Section):
     """Which entries are users."""
 
@@ -219,6 +254,7 @@ class UsersSection(Section):
     filter: Annotated[str, AfterValidator(_check_filter)] | None = Field(
         None, description="A filter that counts beside the preset's."
     )
+    groups: GroupsSection | None = Field(None, description="Only members of these groups, or all but them.")
 
 
 class AttributesSection(Section):
@@ -292,6 +328,13 @@ class DirectorySection(Section):
         self._check_method()
         if self.preset == "custom" and self.users.filter is None:
             raise FaultError("users", "needs filter, as the preset custom knows none")
+        groups = self.users.groups
+        if groups is not None and groups.way == "member_of" and groups.nested and not self._member_of_is_nested:
+            raise FaultError(
+                "users",
+                f"has groups.way member_of, which holds no groups in groups with the preset {self.preset}; "
+                "set groups.nested: false, or take another way",
+            )
         if not self.items("user_name"):
             raise FaultError("attributes", f"needs userName, as the preset {self.preset} knows none")
         return self
@@ -329,6 +372,20 @@ class DirectorySection(Section):
     @cached_property
     def _preset(self) -> Preset:
         return load_preset(self.preset)
+
+    @property
+    def _member_of_is_nested(self) -> bool:
+        """Whether memberOf holds groups in groups; with the preset custom the administrator has to know."""
+        return self.preset == "custom" or self._preset.groups.nested is GroupWay.MEMBER_OF
+
+    @property
+    def group_rules(self) -> GroupRules | None:
+        """The groups that choose users, and the way to find their members."""
+        groups, preset = self.users.groups, self._preset.groups
+        if groups is None:
+            return None
+        way = GroupWay(groups.way) if groups.way else preset.nested if groups.nested else preset.direct
+        return preset.build(groups.include, groups.exclude, way, nested=groups.nested)
 
     @property
     def users_filter(self) -> Filter:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from bridge.config.yaml12 import read_yaml
+from bridge.groups import GroupRules, GroupWay
 from bridge.mapping import AccountState, IdForm
 from bridge.model import Rejection
 from bridge.syntax.times import TimeForm
@@ -27,6 +28,46 @@ class PresetState(BaseModel):
     def build(self) -> AccountState:
         """The state as the mapping tests it."""
         return AccountState(Rejection(self.rejection), self.attribute, self.equals, self.bit, self.past)
+
+
+class PresetGroups(BaseModel):
+    """How it is found out who is in a group, and what groups are made of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    direct: GroupWay = GroupWay.MEMBERS
+    """The way for members of the group itself, …"""
+    nested: GroupWay = GroupWay.MEMBERS
+    """… and for those of the groups inside of it, too."""
+    member_attributes: tuple[str, ...] = ("member", "uniqueMember")
+    """Attributes of a group that hold DNs."""
+    uid_attributes: tuple[str, ...] = ("memberUid",)
+    """Attributes of a group that hold the `user_uid` of users."""
+    user_uid: str = "uid"
+    gid_attribute: str | None = "gidNumber"
+    """An attribute of groups and users alike, by which users have a primary group."""
+    classes: tuple[str, ...] = ("groupOfNames", "groupOfUniqueNames", "groupOfMembers", "posixGroup", "group")
+    """Object classes of groups that may be inside of others; names that a server doesn't know do no harm."""
+    never_empty: tuple[str, ...] = ()
+    """Object classes that have members by the server's schema: a group without any is one that can't be read."""
+    primary_group: bool = False
+    """Whether users are in one more group by primaryGroupID, as in Active Directory."""
+
+    def build(self, include: tuple[str, ...], exclude: tuple[str, ...], way: GroupWay, *, nested: bool) -> GroupRules:
+        """The rules for these groups."""
+        return GroupRules(
+            include,
+            exclude,
+            way,
+            nested,
+            self.member_attributes,
+            self.uid_attributes,
+            self.user_uid,
+            self.gid_attribute,
+            self.classes,
+            self.never_empty,
+            self.primary_group,
+        )
 
 
 class PresetAttributes(BaseModel):
@@ -53,6 +94,7 @@ class Preset(BaseModel):
     login_filter: str | None = None
     """None makes it from userName."""
     account_states: tuple[PresetState, ...] = ()
+    groups: PresetGroups = PresetGroups()
     password_changed: tuple[str, ...] = ()
     """Attributes that take another value when a password is set."""
 

@@ -61,8 +61,12 @@ class Listing:
         self.entry_count = 0
         self.ignored_reference_count = 0
 
-    async def __aiter__(self) -> AsyncIterator[Sequence[Entry]]:
-        for search in self._searches:
+    def __aiter__(self) -> AsyncIterator[Sequence[Entry]]:
+        return self.read(self._searches)
+
+    async def read(self, searches: Sequence[SearchRequest]) -> AsyncIterator[Sequence[Entry]]:
+        """The entries of further searches, proven complete in the same way."""
+        for search in searches:
             async for entries in self._read_pages(search):
                 start = 0
                 while start < len(entries):

@@ -18,6 +18,11 @@ DN = tuple[RDN, ...]
 
 _ESCAPED = re.compile(rb"\\(?:([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _SPECIAL = re.compile(r'[,+"\\<>;=\x00-\x1f\x7f]')
+_PLAIN_WORD = r'(?:[^\s,;+"\\<>=#\x00-\x1f\x7f]++|\\[,+"\\<>;=])++'
+_PLAIN_VALUE = rf"{_PLAIN_WORD}(?: {_PLAIN_WORD})*"
+_PLAIN_RDN = rf"[A-Za-z0-9.-]+={_PLAIN_VALUE}"
+_PLAIN_DN = re.compile(rf"{_PLAIN_RDN}(?:,{_PLAIN_RDN})*")
+"""One value to a name, escaped as `escape_attribute_value` does it, and no blank that doesn't count."""
 
 
 class DNError(ValueError):
@@ -64,6 +69,20 @@ def normalize_dn(text: str) -> tuple[frozenset[tuple[str, str]], ...]:
 
 def _fold(value: bytes) -> str:
     return " ".join(value.decode(errors="surrogateescape").split()).casefold()
+
+
+def dn_key(text: str) -> str:
+    """One text for all spellings of a DN, and no two DNs have the same; made for hundreds of thousands of them.
+
+    What is no DN has itself alone as its key. Takes a microsecond or two where the DN is plain, as nearly all are.
+    """
+    if _PLAIN_DN.fullmatch(text) is not None:
+        return text.casefold()
+    try:
+        name = normalize_dn(text)
+    except ValueError:  # no DN, or no text at all, as of a server that sends names that are no UTF-8
+        return f"\0{text}"
+    return ",".join("+".join(sorted(f"{kind}={escape_attribute_value(value)}" for kind, value in rdn)) for rdn in name)
 
 
 def is_at_or_below(text: str, base: str) -> bool:

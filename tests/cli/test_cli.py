@@ -172,6 +172,6 @@ def test_serve_runs_until_sigterm_and_notifies(start_slapd: StartSlapd, tmp_path
             _, log = process.communicate(timeout=20)
         assert process.returncode == 0
     events = [json.loads(line)["event"] for line in log.splitlines()]
-    assert events[0] == "service.started"
+    assert "service.started" in events
     assert events[-1] == "service.stopped"
     assert not re.search("reads-only|caller ü", log)

@@ -13,9 +13,12 @@ from bridge.demo.server import Session
 from bridge.directory import Entry, Scope, SearchRequest
 from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable, SearchIncomplete, SearchInvalid
 from bridge.events import Event, OperationEnded
+from bridge.groups import GroupRules, GroupScope
 from bridge.ldap.directory import LdapDirectory
 from bridge.ldap.settings import LdapSettings, Limits, ServerAddress
+from bridge.mapping import AttributeMap, parse_item
 from bridge.model import Secret
+from bridge.source import DirectorySource
 from bridge.syntax import ber
 from bridge.syntax.filters import parse_filter
 from tests.faulty_server import FaultyServer, OnSearch, small_directory
@@ -302,20 +305,30 @@ async def test_listing_has_a_deadline_however_busily_the_server_drips() -> None:
             await list_all(server, listing_timeout_s=0.3)
 
 
-def ranged(values: int, step: int, *, broken_at: int | None = None) -> OnSearch:
+def ranged(
+    values: int,
+    step: int,
+    *,
+    broken_at: int | None = None,
+    attribute: str = "mail",
+    dn: str = f"uid=u,{PEOPLE}",
+    value: bytes = b"m%d@example.com",
+) -> OnSearch:
     """A server that hands out an attribute in ranges, as Active Directory does."""
 
     async def script(session: Session, message: wire.Message, request: wire.SearchRequest) -> bool:
         first = 0
-        if request.attributes[0].startswith("mail;range="):
-            first = int(request.attributes[0].removeprefix("mail;range=").split("-")[0])
+        if request.base not in (dn, PEOPLE):
+            return False
+        if request.attributes[0].startswith(f"{attribute};range="):
+            first = int(request.attributes[0].removeprefix(f"{attribute};range=").split("-")[0])
         if broken_at is not None and first >= broken_at:
             end(session, message, controls=wire.write_paging(b""))
             return True
         last = min(first + step, values)
-        name = f"mail;range={first}-{'*' if last == values else last - 1}"
-        found = {name: [b"m%d@example.com" % number for number in range(first, last)], "uid": [b"u"]}
-        entry(session, message, f"uid=u,{PEOPLE}", **found)
+        name = f"{attribute};range={first}-{'*' if last == values else last - 1}"
+        found = {name: [value % number for number in range(first, last)], "uid": [b"u"]}
+        entry(session, message, dn, **found)
         end(session, message, controls=wire.write_paging(b""))
         return True
 
@@ -334,6 +347,38 @@ async def test_listing_with_a_range_that_does_not_come_is_an_error() -> None:
     async with FaultyServer(small_directory(), on_search=ranged(25, 10, broken_at=10)) as server:
         with pytest.raises(SearchIncomplete, match="mail;range=10-"):
             await list_all(server)
+
+
+STAFF = f"cn=staff,{BASE}"
+
+
+async def read_group(server: FaultyServer) -> GroupScope:
+    """The group, read over LDAP."""
+    directory = LdapDirectory(settings(server), lambda _event: None)
+    groups = GroupRules((STAFF,), nested=False)
+    source = DirectorySource(
+        directory, SEARCH.filter, AttributeMap("entryUUID", (parse_item("uid"),)), (PEOPLE,), groups=groups
+    )
+    try:
+        return await source.read_groups_anew()
+    finally:
+        await directory.aclose()
+
+
+async def test_group_has_the_members_of_every_range() -> None:
+    """Active Directory sends 1,500 members at a time (MS-ADTS §3.1.1.3.1.3.3)."""
+    script = ranged(25, 10, attribute="member", dn=STAFF, value=b"uid=u%d,dc=e")
+    async with FaultyServer(small_directory(), on_search=script) as server:
+        scope = await read_group(server)
+    assert scope.included[0].member_keys == {f"uid=u{number},dc=e" for number in range(25)}
+
+
+async def test_group_with_a_range_that_does_not_come_is_an_error() -> None:
+    """Ten of 25 members would remove the other fifteen."""
+    script = ranged(25, 10, attribute="member", dn=STAFF, value=b"uid=u%d,dc=e", broken_at=10)
+    async with FaultyServer(small_directory(), on_search=script) as server:
+        with pytest.raises(SearchIncomplete, match="member;range=10-"):
+            await read_group(server)
 
 
 async def test_listing_that_is_left_early_closes_its_connection() -> None:

@@ -7,6 +7,7 @@ from ldap3.utils.dn import parse_dn as ldap3_parse_dn
 
 from bridge.syntax.dn import (
     DNError,
+    dn_key,
     escape_attribute_value,
     is_at_or_below,
     normalize_dn,
@@ -98,6 +99,48 @@ def test_normalize_dn_unites_spellings_of_one_name() -> None:
     """Case, blanks around separators and the order inside a multi-valued RDN don't matter."""
     assert normalize_dn("CN=A  B+UID=x , DC=Example") == normalize_dn("uid=X+cn=a b,dc=example")
     assert normalize_dn("cn=ab,dc=example") != normalize_dn("cn=a b,dc=example")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("uid=anna,ou=people,dc=e", "UID=Anna, OU=People, DC=e", True),
+        ("CN=M\u00fcller\\, Anna,DC=e", "cn=M\u00dcLLER\\2C  anna , dc=e", True),
+        ("cn=a+uid=b,dc=e", "UID=B+CN=A,dc=e", True),
+        ("cn=#040161,dc=e", "cn=A,dc=e", True),
+        ('cn="a,b",dc=e', "cn=a\\,b,dc=e", True),
+        ("cn=a\\ ,dc=e", "cn=a,dc=e", True),
+        ("cn=a\\,b,dc=e", "cn=a,cn=b,dc=e", False),
+        ("cn=a\\=b,dc=e", "cn=a,dc=e", False),
+        ("cn=ab,dc=e", "cn=a b,dc=e", False),
+        ("no name", "No Name", False),
+        ("cn=\udcff", "cn=\udcff", True),
+        ("cn=x\\00\udcff", "cn=x\\00\udcff", True),
+    ],
+)
+def test_dn_key_unites_spellings_of_one_name(one: str, other: str, is_same: bool) -> None:
+    """Plain names and all others have one kind of key, whichever way it is made; what is no name equals itself."""
+    assert (dn_key(one) == dn_key(other)) is is_same
+
+
+spellings = st.lists(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["cn", "CN", "ou"]), st.text('aAß \u00a0,+\\=#"', max_size=3).map(escape_attribute_value)
+        ).map("=".join),
+        min_size=1,
+        max_size=2,
+    ).map("+".join),
+    min_size=1,
+    max_size=2,
+).flatmap(lambda rdns: st.sampled_from([",", ", "]).map(lambda separator: separator.join(rdns)))
+
+
+@given(spellings, spellings)
+def test_dn_key_is_the_same_exactly_where_the_names_are(one: str, other: str) -> None:
+    """The short way gives what the long way gives."""
+    assert (dn_key(one) == dn_key(other)) is (normalize_dn(one) == normalize_dn(other))
+    assert dn_key(one) == dn_key(render_dn(parse_dn(one)))
 
 
 @pytest.mark.parametrize(
