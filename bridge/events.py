@@ -130,6 +130,8 @@ class ServersKnown(NamedTuple):
 
     directory: str
     servers: tuple[str, ...]
+    were_discovered: bool = False
+    """By the DNS, which is news; those of the configuration are none."""
 
 
 class DiscoveryFailed(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr, WithJsonSchema, model_validator
 
@@ -274,6 +274,10 @@ class EmailsSection(Section):
     require: bool = Field(False, description="Whether somebody without an address is left out.")
 
 
+def _let_be_a_word(schema: dict[str, Any]) -> None:
+    schema["anyOf"].insert(0, {"type": "string"})
+
+
 def _as_domain(value: object) -> object:
     return {"domain": value} if isinstance(value, str) else value
 
@@ -287,7 +291,9 @@ class DirectorySection(Section):
         (), description="In order of preference."
     )
     discover: Annotated[DiscoverSection | None, BeforeValidator(_as_domain)] = Field(
-        None, description="Instead of servers: the domain whose DNS names them."
+        None,
+        description="Instead of servers: the domain whose DNS names them.",
+        json_schema_extra=_let_be_a_word,
     )
     starttls: Literal["required", "off"] | None = Field(
         None, description="For ldap://; default: required, except on loopback and ldapi."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from bridge.errors import DirectoryRefused
@@ -31,6 +32,8 @@ class SaslBinds:
     def __init__(self, settings: SaslSettings) -> None:
         self._settings = settings
         self._cache_name = _new_cache_name()
+        # Of its own, and one: a KDC that hangs would take the threads that everything else shares.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kerberos")
 
     @property
     def mechanism(self) -> str:
@@ -52,15 +55,15 @@ class SaslBinds:
 
     async def _bind_by_gssapi(self, connection: Connection, host: str) -> Response:
         """RFC 4752 §3.1. What asks the KDC blocks, so that it runs in a thread."""
-        context = await _step(connection, self._begin, host)
+        context = await self._step(connection, self._begin, host)
         token: bytes | None = None
         has_agreed = False
         for _ in range(_ROUNDS_MAX_COUNT):
             if context.complete:
-                answer = await _step(connection, _agree, connection, context, token or b"")
+                answer = await self._step(connection, _agree, connection, context, token or b"")
                 has_agreed = True
             else:
-                answer = await _step(connection, context.step, token) or b""
+                answer = await self._step(connection, context.step, token) or b""
             response = await connection.bind_by_sasl("GSSAPI", answer)
             if response.result_code == SUCCESS and not has_agreed:
                 raise _refused(connection, "the server accepted before it had shown who it is")
@@ -81,6 +84,19 @@ class SaslBinds:
         mechanism = gssapi.MechType.kerberos
         return gssapi.SecurityContext(name=service, creds=credentials, flags=flags, mech=mechanism, usage="initiate")
 
+    async def _step(self, connection: Connection, function: Any, *arguments: Any) -> Any:
+        """What the function returns, from the thread; errors of GSS-API are ours from here on."""
+        from gssapi.exceptions import GSSError  # noqa: PLC0415 - as above
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        except GSSError as error:
+            detail = f"Kerberos failed: {error}"
+            if error.min_code in _KDC_AWAY:
+                remedy = "Check that the KDC runs, and krb5.conf."
+                raise connection.peer.unavailable(detail, remedy=remedy) from error
+            raise _refused(connection, detail) from error
+
 
 def _new_cache_name() -> str:
     """A name for tickets in memory that nothing else in this process uses."""
@@ -99,20 +115,6 @@ def _agree(connection: Connection, context: Any, token: bytes) -> bytes:
         raise _refused(connection, "the server insists on signing or sealing by SASL", remedy)
     agreed: bytes = context.wrap(bytes((_NO_LAYER, 0, 0, 0)), encrypt=False).message
     return agreed
-
-
-async def _step(connection: Connection, function: Any, *arguments: Any) -> Any:
-    """What the function returns, from a thread; errors of GSS-API are ours from here on."""
-    from gssapi.exceptions import GSSError  # noqa: PLC0415 - as above
-
-    try:
-        return await asyncio.to_thread(function, *arguments)
-    except GSSError as error:
-        detail = f"Kerberos failed: {error}"
-        if error.min_code in _KDC_AWAY:
-            remedy = "Check that the KDC runs, and krb5.conf."
-            raise connection.peer.unavailable(detail, remedy=remedy) from error
-        raise _refused(connection, detail) from error
 
 
 def _refused(connection: Connection, detail: str, remedy: str = _KERBEROS_REMEDY) -> DirectoryRefused:

@@ -72,7 +72,7 @@ class Servers:
         self._find = find
         self._sleep = sleep
         if self._servers:
-            self._tell()
+            self._tell(were_discovered=False)
 
     def in_order(self) -> list[ServerAddress]:
         """The servers to be tried, one after the other: those set aside only where no other is left."""
@@ -87,7 +87,7 @@ class Servers:
         self._servers = list(servers)
         for gone in self._absent.keys() - set(servers):
             self._end_absence(gone)
-        self._tell()
+        self._tell(were_discovered=True)
 
     def set_aside(self, server: ServerAddress, error: DirectoryError) -> None:
         """The server is not asked until it has been tried: after 5 s, then twice as long each time, up to 5 min.
@@ -180,8 +180,9 @@ class Servers:
         if task is not None:
             task.cancel()
 
-    def _tell(self) -> None:
-        self._observe(ServersKnown(self._directory, tuple(server.url for server in self._servers)))
+    def _tell(self, *, were_discovered: bool) -> None:
+        urls = tuple(server.url for server in self._servers)
+        self._observe(ServersKnown(self._directory, urls, were_discovered))
 
     def _slow(self, server: ServerAddress, share_s: float) -> DirectoryUnavailable:
         return DirectoryUnavailable(

@@ -126,8 +126,9 @@ def _log_directory(logger: FilteringBoundLogger, event: Event, *, usernames: boo
             logger.info("server.restored", **event._asdict())
         case DiscoveryFailed(directory, error, known_count):
             logger.warning("discovery.failed", directory=directory, error=error.message, known_count=known_count)
-        case ServersKnown(directory, servers):
-            logger.info("servers.known", directory=directory, servers=servers)
+        case ServersKnown(directory, servers, were_discovered):
+            tell = logger.info if were_discovered else logger.debug
+            tell("servers.known", directory=directory, servers=servers)
 
 
 _REPORT_FIELDS = (

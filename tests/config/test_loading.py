@@ -215,6 +215,33 @@ def test_read_yaml_takes_or_faults_any_text(text: str) -> None:
     assert all(line >= 1 and sentence for line, _, sentence in document.faults)
 
 
+def test_domain_by_itself_is_all_that_discovery_needs() -> None:
+    """`discover: example.com` is the section with that domain, for editors too."""
+    for text in ("discover: Example.COM.", "discover: {domain: example.com}"):
+        section = load_text(VALID.replace("servers: [ldaps://ldap.example.com]", text)).configuration.directories[0]
+        assert section.discover is not None
+        assert section.discover.domain == "example.com"
+    schema = json_schema()["$defs"]["DirectorySection"]["properties"]["discover"]["anyOf"]
+    assert {"type": "string"} in schema
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("192.0.2.53", ("192.0.2.53", 53)),
+        ("192.0.2.53:5353", ("192.0.2.53", 5353)),
+        ("2001:db8::53", ("2001:db8::53", 53)),
+        ("[2001:db8::53]:5353", ("2001:db8::53", 5353)),
+    ],
+)
+def test_name_servers_are_addresses_with_a_port_or_without(text: str, expected: tuple[str, int]) -> None:
+    """IPv6, too."""
+    discover = f"discover: {{domain: example.com, nameservers: '{text}'}}"
+    section = load_text(VALID.replace("servers: [ldaps://ldap.example.com]", discover)).configuration.directories[0]
+    assert section.discover is not None
+    assert section.discover.nameservers == (expected,)
+
+
 def test_example_is_complete_and_loads(folder: Path) -> None:
     """`config.yaml.example` names every key there is, and works as it stands once its files are there."""
     text = (Path(__file__).parents[2] / "config.yaml.example").read_text("utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
@@ -16,7 +17,7 @@ from bridge.demo import wire
 from bridge.demo.server import Session
 from bridge.directory import Scope, SearchRequest
 from bridge.errors import DirectoryUnavailable
-from bridge.events import Event, ServerRestored, ServerSetAside
+from bridge.events import CertificateSeen, Event, ServerRestored, ServerSetAside
 from bridge.ldap.directory import LdapDirectory
 from bridge.ldap.settings import LdapSettings, ServerAddress
 from bridge.model import Rejection, Secret
@@ -328,6 +329,24 @@ async def test_service_account_that_is_refused_at_a_trial_is_bound_at_the_other_
             assert (await found.probe()).server == second.url
             assert (first.binds, len(second.binds)) == ([READER], 2)
             await found.aclose()
+
+
+async def test_expiry_of_a_certificate_is_told_where_it_was_checked(
+    start_slapd: StartSlapd, authority_file: Path, make_certificate: Callable[..., tuple[Path, Path]]
+) -> None:
+    """Each time that the service account connects; a certificate known by its fingerprint alone has none that counts."""
+    slapd = start_slapd(certificate=make_certificate())
+    server = ServerAddress("ldaps", "127.0.0.1", slapd.tls_port)
+    checked, unchecked = ssl.create_default_context(cafile=str(authority_file)), ssl.create_default_context()
+    unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
+    for tls, count in ((checked, 1), (unchecked, 0)):
+        events: list[Event] = []
+        found = LdapDirectory(LdapSettings("company", (server,), tls=tls), events.append)
+        await found.probe()
+        await found.aclose()
+        expiries = [event.expires_at_s for event in events if isinstance(event, CertificateSeen)]
+        assert len(expiries) == count
+        assert all(expiry_s > time.time() for expiry_s in expiries)
 
 
 async def test_busy_server_is_left_for_the_next_and_tried_in_the_background() -> None:

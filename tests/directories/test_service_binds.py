@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -150,6 +152,24 @@ async def test_gssapi_binds_by_the_key_in_a_keytab(
         await check_all(client)
         assert "refresh.failed" not in client.log.getvalue()
     assert "mech=GSSAPI" in (slapd.folder / "log").read_text()
+
+
+async def test_kdc_that_hangs_holds_up_nothing_else(
+    kerberized: Callable[..., Slapd], tmp_path: Path, kdc: Kdc, authority_file: Path
+) -> None:
+    """503 in time for each of many, and the threads that others need are free: the library waits for many seconds."""
+    slapd = kerberized()
+    keytab = kdc.export_key("reader", "reader.keytab")
+    kdc.stop()
+    more = f"tls: {{ca_file: {authority_file}}}\n    timeouts: {{connect: 200ms, request: 1s}}"
+    bind = f"{{method: gssapi, principal: reader@{REALM}, keytab: {keytab}}}"
+    with socket.create_server(("127.0.0.1", kdc.port)):
+        file = without_password(f"ldaps://localhost:{slapd.tls_port}", tmp_path, bind, more)
+        async with running_bridge(file) as client:
+            for _ in range(12):
+                status, answer = await client.post("cmd=auth&user=anna&pass=Pass-anna")
+                assert (status, answer["error"]) == (503, "directory_unavailable")
+            await asyncio.wait_for(asyncio.to_thread(str), 1)
 
 
 async def test_server_with_a_new_key_is_taken_again(

@@ -161,7 +161,7 @@ async def test_other_servers_take_their_place_and_what_is_known_of_the_rest_is_k
         found.servers.set_aside(TWO, ERROR)
         found.servers.replace([THREE, TWO])
         assert found.servers.in_order() == [THREE]
-        assert found.events[-1] == ServersKnown("company", (THREE.url, TWO.url))
+        assert found.events[-1] == ServersKnown("company", (THREE.url, TWO.url), were_discovered=True)
         found.servers.set_aside(ONE, ERROR)
         await found.move(5)
         assert found.probed == [TWO]

@@ -50,7 +50,7 @@ EVENTS: dict[str, Event] = {
     "server.set_aside": ServerSetAside("d", "ldap://s", ERROR, 5.0),
     "server.restored": ServerRestored("d", "ldap://s"),
     "discovery.failed": DiscoveryFailed("d", ERROR, 2),
-    "servers.known": ServersKnown("d", ("ldap://s",)),
+    "servers.known": ServersKnown("d", ("ldap://s",), were_discovered=True),
     "operation.ended": OperationEnded("d", "ldap://s", "look_up", "ok", 0.01),
 }
 
@@ -76,6 +76,11 @@ def test_info_leaves_out_challenges_and_operations() -> None:
     """The first call of each .NET request is no news."""
     names = [json.loads(line)["event"] for line in lines_of("info", *EVENTS.values())]
     assert names == [name for name in EVENTS if name not in ("request.challenged", "operation.ended")]
+
+
+def test_servers_of_the_configuration_are_no_news() -> None:
+    """Commands that print JSON have nothing else among it."""
+    assert lines_of("info", ServersKnown("d", ("ldap://s",))) == []
 
 
 def test_usernames_can_be_kept_out_of_the_log() -> None:
