@@ -50,12 +50,21 @@ async def admit(source: DirectorySource, entries: tuple[Entry, ...]) -> tuple[En
 
 async def _is_in_scope(source: DirectorySource, rules: GroupRules, entry: Entry) -> bool:
     scope = source.group_scope
-    if scope.group_count > LIVE_GROUPS_MAX_COUNT:
-        return scope.absence(entry) is None
+    was_in = scope.absence(entry) is None
+    if scope.group_count > LIVE_GROUPS_MAX_COUNT or not source.asks_groups:
+        return was_in
     try:
-        return await _is_in_scope_now(source, rules, scope, entry)
+        is_in = await _is_in_scope_now(source, rules, scope, entry)
     except _GroupGoneError:
         return (await source.read_groups_anew()).absence(entry) is None
+    if is_in == was_in:
+        return is_in
+    # Somebody was put in or taken out, or the server doesn't compare members that it makes up itself, as slapo-dynlist
+    # does. Who is listed can log in, so that the groups are to be read as for a listing.
+    is_read_in = (await source.read_groups_anew()).absence(entry) is None
+    if is_read_in != is_in:
+        source.asks_groups = False
+    return is_read_in
 
 
 async def _is_in_scope_now(source: DirectorySource, rules: GroupRules, scope: GroupScope, entry: Entry) -> bool:
@@ -80,7 +89,9 @@ def _membership(rules: GroupRules, entry: Entry) -> Filter:
     uids: Iterable[bytes] = entry.attributes.get(rules.user_uid.lower(), ())
     by_name = (Equal(attribute, name) for attribute in rules.member_attributes)
     by_uid = (Equal(attribute, uid) for attribute in rules.uid_attributes for uid in uids)
-    return Or((*by_name, *by_uid))
+    gid = rules.gid_attribute
+    by_gid = (Equal(gid, value) for value in entry.attributes.get(gid.lower(), ())) if gid else ()
+    return Or((*by_name, *by_uid, *by_gid))
 
 
 async def _has_member(source: DirectorySource, dn: str, wanted: Filter, group: Group) -> bool:

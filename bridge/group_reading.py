@@ -67,6 +67,9 @@ class _WalkedGroup:
     keys: frozenset[str]
     uids: frozenset[bytes]
     sid: bytes | None
+    gids: frozenset[bytes]
+    is_of_known_class: bool
+    """Whether a search for groups has to find it; of one whose classes can't be read, too."""
     inside: list[str] = field(default_factory=list)
     """Keys of the groups among its members."""
 
@@ -196,13 +199,15 @@ class _Reader:
         def gather(dns: Iterable[str]) -> tuple[Group, ...]:
             return tuple(_gather(dn, tops[dn], read) for dn in dns)
 
-        return GroupScope((), gather(self._rules.include), gather(self._rules.exclude), self._rules.user_uid.lower())
+        names = self._rules.user_uid.lower(), (self._rules.gid_attribute or "").lower()
+        return GroupScope((), gather(self._rules.include), gather(self._rules.exclude), *names)
 
     @property
     def _member_attributes(self) -> tuple[str, ...]:
         rules = self._rules
         sid = (OBJECT_SID,) if rules.has_primary_group else ()
-        return ("objectClass", *rules.member_attributes, *rules.uid_attributes, *sid)
+        gid = (rules.gid_attribute,) if rules.gid_attribute else ()
+        return ("objectClass", *rules.member_attributes, *rules.uid_attributes, *gid, *sid)
 
     async def _read_inside(self, read: dict[str, _WalkedGroup]) -> None:
         """The groups inside of groups are read too, each once, however they hold each other."""
@@ -239,9 +244,9 @@ class _Reader:
                 remedy=_CANT_LOOK_INSIDE,
             ) from error
         for key, group in configured.items():
-            if not found and group.keys:
+            if key not in found and group.is_of_known_class:
                 raise self._incomplete(
-                    f"no group is seen below {' or '.join(self._place.contexts)}, not even {group.dn!r}",
+                    f"looking for groups below {' or '.join(self._place.contexts)} doesn't show {group.dn!r}",
                     _CANT_LOOK_INSIDE,
                 )
             found.setdefault(key, group.dn)
@@ -251,8 +256,9 @@ class _Reader:
         rules, attributes = self._rules, entry.attributes
         values = [value for name in rules.member_attributes for value in attributes.get(name.lower(), ())]
         uids = frozenset(value for name in rules.uid_attributes for value in attributes.get(name.lower(), ()))
+        classes = {value.decode("utf-8", "replace").lower() for value in attributes.get("objectclass", ())}
         if not (values or uids):
-            self._check_may_be_empty(entry)
+            self._check_may_be_empty(entry.dn, classes)
         self._member_count += len(values) + len(uids)
         if self._member_count > MEMBERS_MAX_COUNT:
             raise self._incomplete(f"more than {MEMBERS_MAX_COUNT} members came")
@@ -261,15 +267,16 @@ class _Reader:
             keys.update(map(_key_of, values[start : start + _MEMBERS_AT_ONCE_COUNT]))
             await asyncio.sleep(0)  # logins must not wait for a large group
         sid = self._sid_of(entry) if rules.has_primary_group else None
-        return _WalkedGroup(entry.dn, frozenset(keys), uids, sid)
+        gids = frozenset(attributes.get(rules.gid_attribute.lower(), ()) if rules.gid_attribute else ())
+        is_of_known_class = not classes or any(name.lower() in classes for name in rules.classes)
+        return _WalkedGroup(entry.dn, frozenset(keys), uids, sid, gids, is_of_known_class)
 
-    def _check_may_be_empty(self, entry: Entry) -> None:
+    def _check_may_be_empty(self, dn: str, classes: set[str]) -> None:
         """RFC 4519 §3.5 and §3.6: some groups have a member by their schema. What shows none hides them."""
-        classes = {value.decode("utf-8", "replace").lower() for value in entry.attributes.get("objectclass", ())}
         found = [name for name in self._rules.never_empty if name.lower() in classes]
         if found:
             raise self._incomplete(
-                f"the group {entry.dn!r} shows no member, and a {found[0]} has at least one",
+                f"the group {dn!r} shows no member, and a {found[0]} has at least one",
                 "Let the service account read the members of groups.",
             )
 
@@ -338,4 +345,5 @@ def _gather(dn: str, top: str, read: Mapping[str, _WalkedGroup]) -> Group:
         groups[0].keys if len(groups) == 1 else frozenset().union(*(group.keys for group in groups)),
         frozenset().union(*(group.uids for group in groups)),
         frozenset(group.sid for group in groups if group.sid is not None),
+        frozenset().union(*(group.gids for group in groups)),
     )

@@ -47,6 +47,8 @@ class GroupRules:
     uid_attributes: tuple[str, ...] = ("memberUid",)
     """Attributes of a group that hold its members' `user_uid`."""
     user_uid: str = "uid"
+    gid_attribute: str | None = "gidNumber"
+    """An attribute of groups and users alike: who has the value of a group has it as the primary group (RFC 2307)."""
     classes: tuple[str, ...] = ("groupOfNames", "groupOfUniqueNames")
     """Object classes of the groups that may be inside of others."""
     never_empty: tuple[str, ...] = ()
@@ -65,7 +67,8 @@ class GroupRules:
         if not self.is_walked:
             return ()
         uid = (self.user_uid,) if self.uid_attributes else ()
-        return (*uid, *((PRIMARY_GROUP_ID, OBJECT_SID) if self.has_primary_group else ()))
+        gid = (self.gid_attribute,) if self.gid_attribute else ()
+        return (*uid, *gid, *((PRIMARY_GROUP_ID, OBJECT_SID) if self.has_primary_group else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +92,14 @@ class Group:
     member_uids: frozenset[bytes] = frozenset()
     sids: frozenset[bytes] = frozenset()
     """The objectSids of all of these groups, for those whose primary group is one of them."""
+    gids: frozenset[bytes] = frozenset()
+    """Their gidNumbers, likewise."""
 
-    def holds(self, entry: Entry, key: str, user_uid: str) -> bool:
-        """Whether the entry, whose `dn_key` is `key`, is in the group."""
+    def holds(self, entry: Entry, key: str, user_uid: str, gid: str) -> bool:
+        """Whether the entry, whose `dn_key` is `key`, is in the group; the rest are names of its attributes."""
         if key in self.member_keys or (self.sids and primary_group_sid(entry) in self.sids):
+            return True
+        if self.gids and not self.gids.isdisjoint(entry.attributes.get(gid, ())):
             return True
         # RFC 2307: memberUid is compared by caseExactIA5Match.
         return bool(self.member_uids) and not self.member_uids.isdisjoint(entry.attributes.get(user_uid, ()))
@@ -108,7 +115,8 @@ class GroupScope:
     excluded: tuple[Group, ...] = ()
     """Walked groups."""
     user_uid: str = "uid"
-    """In lower case, as in entries."""
+    gid: str = ""
+    """Both in lower case, as in entries."""
 
     @property
     def is_walked(self) -> bool:
@@ -124,11 +132,14 @@ class GroupScope:
         """Why the entry is none of the users, as a clause; None where the walked groups let it be one."""
         key = dn_key(entry.dn)
         for group in self.excluded:
-            if group.holds(entry, key, self.user_uid):
+            if self._holds(group, entry, key):
                 return absence_from_excluded(group.dn)
-        if not self.included or any(group.holds(entry, key, self.user_uid) for group in self.included):
+        if not self.included or any(self._holds(group, entry, key) for group in self.included):
             return None
         return absence_from_included([group.dn for group in self.included])
+
+    def _holds(self, group: Group, entry: Entry, key: str) -> bool:
+        return group.holds(entry, key, self.user_uid, self.gid)
 
 
 EVERYBODY = GroupScope()

@@ -52,6 +52,8 @@ class DirectorySource:
     monotonic: Callable[[], float] = time.monotonic
     group_scope: GroupScope = field(default=EVERYBODY, init=False, repr=False)
     """Who is in the groups, when they were last read."""
+    asks_groups: bool = field(default=True, init=False, repr=False)
+    """Whether groups that are walked say the same when they are asked for one member; learnt from what they say."""
     finds_by_user_name: bool = field(init=False, repr=False)
     """Whether a login finds nobody by anything but the userName."""
     _attributes: tuple[str, ...] = field(init=False, repr=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 import pytest
@@ -47,11 +48,14 @@ class Stream:
 
     def __init__(self, answers: Mapping[tuple[str, str], Iterable[Entry]]) -> None:
         self.answers = answers
+        self.gate: asyncio.Event | None = None
 
     def __aiter__(self) -> AsyncIterator[Sequence[Entry]]:
         raise NotImplementedError
 
     async def read(self, searches: Sequence[SearchRequest]) -> AsyncIterator[Sequence[Entry]]:
+        if self.gate is not None:
+            await self.gate.wait()
         for search in searches:
             yield list(self.answers.get((search.base, render_filter(search.filter)), ()))
 
@@ -174,6 +178,16 @@ async def test_member_uid_is_compared_exactly_with_every_uid() -> None:
     assert scope.absence(Entry("uid=x,dc=e", {})) is not None
 
 
+async def test_gid_number_is_a_primary_group() -> None:
+    """Who has a posixGroup as the primary one is in it without being named (RFC 2307)."""
+    staff = Entry(STAFF, {"objectclass": [b"posixGroup"], "gidnumber": [b"5000"]})
+    scope = await scope_of(GroupRules((STAFF,)), staff)
+    assert scope.absence(Entry("uid=x,dc=e", {"gidnumber": [b"5000"]})) is None
+    assert scope.absence(Entry("uid=x,dc=e", {"gidnumber": [b"100"]})) is not None
+    scope = await scope_of(GroupRules((STAFF,), gid_attribute=None), staff)
+    assert scope.absence(Entry("uid=x,dc=e", {"gidnumber": [b"5000"]})) is not None
+
+
 async def test_walked_groups_hold_those_whose_primary_group_they_are() -> None:
     """The group inside counts as well; a user of another domain with the same number is somebody else's member."""
     rules = GroupRules((STAFF,), has_primary_group=True)
@@ -190,7 +204,7 @@ async def test_walked_groups_hold_those_whose_primary_group_they_are() -> None:
     assert not is_in(primarygroupid=b"-513", objectsid=sid(2000))
     assert not is_in(primarygroupid=b"99999999999", objectsid=sid(2000))
     assert not is_in(objectsid=sid(2000))
-    assert rules.user_attributes == ("uid", "primaryGroupID", "objectSid")
+    assert rules.user_attributes == ("uid", "gidNumber", "primaryGroupID", "objectSid")
 
 
 async def test_long_chain_of_groups_is_followed_to_its_end() -> None:
@@ -217,6 +231,17 @@ async def test_group_that_has_members_by_its_schema_is_never_empty() -> None:
         await scope_of(rules, group(STAFF))
     scope = await scope_of(rules, Entry(STAFF, {"objectclass": [b"posixGroup"]}))
     assert scope.absence(person("anna")) is None
+
+
+@pytest.mark.parametrize("classes", [[b"groupOfNames"], []])
+async def test_group_that_a_search_for_groups_does_not_show_is_an_error(classes: list[bytes]) -> None:
+    """Others would be hidden, too; one of a class that isn't looked for is none of the search's business."""
+    staff = group(STAFF, "uid=anna,dc=e", objectclass=classes)
+    with pytest.raises(SearchIncomplete, match="doesn't show"):
+        await read(GroupRules((STAFF,)), here(staff))
+    scope = await read(GroupRules((STAFF,)), here(group(STAFF, "uid=anna,dc=e", objectclass=[b"groupOfURLs"])))
+    assert scope.absence(person("anna")) is None
+    assert (await read(GroupRules((STAFF,), nested=False), here(staff))).absence(person("anna")) is None
 
 
 async def test_inner_group_that_is_gone_is_an_error() -> None:
@@ -311,6 +336,34 @@ async def test_groups_are_read_once_within_the_ttl_however_many_log_in() -> None
     now_s = 100.0
     assert await source.current_groups() is not first
     assert directory.listing_count == 2
+
+
+async def test_groups_that_were_read_later_stay_however_long_an_earlier_reading_takes() -> None:
+    """A slow server's answer of a while ago lets nobody in who was taken out meanwhile."""
+    now_s = 0.0
+    directory = MemoryDirectory(group(STAFF, "uid=anna,dc=e"))
+    rules = GroupRules((STAFF,), nested=False)
+    source = make(directory, groups=rules, monotonic=lambda: now_s)[0].source
+    slow, fast = Stream(here(group(STAFF, "uid=anna,dc=e"))), Stream(here(group(STAFF, "uid=bert,dc=e")))
+    await source.resolve_contexts()
+    gate = asyncio.Event()
+    slow.gate = gate
+    reading = asyncio.create_task(source.read_groups(slow))
+    await asyncio.sleep(0)
+    now_s = 1.0
+    await source.read_groups(fast)
+    gate.set()
+    assert (await reading).absence(person("anna")) is None
+    assert source.group_scope.absence(person("anna")) is not None
+    assert source.group_scope.absence(person("bert")) is None
+
+
+async def test_report_counts_users_and_not_groups() -> None:
+    """Entries are those that may make users."""
+    directory = MemoryDirectory(person("anna"), person("bert"), group(STAFF, "uid=anna,dc=e"))
+    snapshots, _, _ = make(directory, users_filter="(uid=*)", groups=GroupRules((STAFF,)))
+    report = (await snapshots.refresh()).report
+    assert (report.entry_count, report.user_count) == (2, 1)
 
 
 async def admitted(source: DirectorySource, *names: str) -> list[str]:

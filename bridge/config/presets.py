@@ -44,6 +44,8 @@ class PresetGroups(BaseModel):
     uid_attributes: tuple[str, ...] = ("memberUid",)
     """Attributes of a group that hold the `user_uid` of users."""
     user_uid: str = "uid"
+    gid_attribute: str | None = "gidNumber"
+    """An attribute of groups and users alike, by which users have a primary group."""
     classes: tuple[str, ...] = ("groupOfNames", "groupOfUniqueNames", "groupOfMembers", "posixGroup", "group")
     """Object classes of groups that may be inside of others; names that a server doesn't know do no harm."""
     never_empty: tuple[str, ...] = ()
@@ -61,6 +63,7 @@ class PresetGroups(BaseModel):
             self.member_attributes,
             self.uid_attributes,
             self.user_uid,
+            self.gid_attribute,
             self.classes,
             self.never_empty,
             self.primary_group,

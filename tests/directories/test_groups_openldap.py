@@ -119,6 +119,47 @@ async def test_excluded_group_that_nobody_shows_is_an_error(
             assert "shows it in memberOf" in answer["message"]
 
 
+async def test_primary_group_of_posix_accounts_counts(start_slapd: StartSlapd, tmp_path: Path) -> None:
+    """A gidNumber makes a member as memberUid does, for listings and logins."""
+
+    def account(uid: str, gid: str) -> Entry:
+        dn, attributes = person(uid, uidNumber=["1"], gidNumber=[gid], homeDirectory=["/"])
+        return dn, {**attributes, "objectClass": ["inetOrgPerson", "posixAccount"]}
+
+    accounts = [account("anna", "5000"), account("bert", "100"), account("carl", "100")]
+    slapd = start_slapd([*accounts, GROUP_FOLDER, posix("staff", "bert")], overlays=NIS)
+    async with running_bridge(configuration(slapd.url, tmp_path, users=choose("staff"))) as client:
+        assert await names(client) == ["anna", "bert"]
+        assert [await client.auth(uid, f"Pass-{uid}") for uid in ("anna", "bert", "carl")] == [True, True, False]
+
+
+@pytest.mark.parametrize("is_excluded", [False, True])
+async def test_members_that_the_server_makes_up_are_members(
+    start_slapd: StartSlapd, tmp_path: Path, is_excluded: bool
+) -> None:
+    """A group with a search in the place of members (slapo-dynlist): who is listed can log in, and nobody else."""
+    dynamic: Entry = (
+        group_dn("staff"),
+        {
+            "objectClass": ["groupOfURLs"],
+            "cn": ["staff"],
+            "memberURL": [f"ldap:///{PEOPLE}??one?(employeeType=staff)"],
+        },
+    )
+    found = [person(uid, employeeType=["staff"] if uid in ("anna", "bert") else ["guest"]) for uid in NAMES]
+    overlays = "include /etc/ldap/schema/dyngroup.schema\nmoduleload dynlist\n"
+    extra = "overlay dynlist\ndynlist-attrset groupOfURLs memberURL member"
+    slapd = start_slapd([*found, GROUP_FOLDER, dynamic], overlays=overlays, extra=extra)
+    users = choose("", "staff") if is_excluded else choose("staff")
+    expected = ["carl", "dora", "emil"] if is_excluded else ["anna", "bert"]
+    async with running_bridge(configuration(slapd.url, tmp_path, users=users, more=EVERY_TIME)) as client:
+        assert await names(client) == expected
+        for _ in range(2):
+            assert await who_logs_in(client) == expected
+        slapd.replace([user_dn("anna"), user_dn("carl")], "employeeType", "guest")
+        assert ("anna" in await who_logs_in(client)) is is_excluded
+
+
 async def test_groups_in_groups_are_followed_in_circles_too(start_slapd: StartSlapd, tmp_path: Path) -> None:
     """Members of members are users, however the groups hold each other; excluded ones are none, wherever they are."""
     groups = [
