@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 IN_CHAIN = "1.2.840.113556.1.4.1941"
 """LDAP_MATCHING_RULE_TRANSITIVE_EVAL (MS-ADTS §3.1.1.3.4.4.3)."""
-_MEMBER_OF = "memberOf"
 GROUPS_MAX_COUNT = 10_000
 """Groups that are read for one listing, the configured ones and those inside of them."""
 MEMBERS_MAX_COUNT = 5_000_000
@@ -129,15 +128,15 @@ class _Reader:
         members = _any_of([Present(name) for name in self._rules.member_attributes])
         if not await self._finds_any(SearchRequest(dn, Scope.BASE, members, (), size_limit_count=1)):
             return
-        value = dn.encode()
+        name, value = self._rules.member_of_attribute, dn.encode()
         places = dict.fromkeys((*self._place.bases, *self._place.contexts))
         for place in places:
-            bearers = SearchRequest(place, Scope.SUBTREE, Equal(_MEMBER_OF, value), (), size_limit_count=1)
+            bearers = SearchRequest(place, Scope.SUBTREE, Equal(name, value), (), size_limit_count=1)
             if await self._finds_any(bearers):
                 return
         raise self._incomplete(
-            f"the group {dn!r} has members, and nobody below {' or '.join(places)} shows it in memberOf",
-            "Let the service account read memberOf, have the server keep it, or set users.groups.way to members.",
+            f"the group {dn!r} has members, and nobody below {' or '.join(places)} shows it in {name}",
+            f"Let the service account read {name}, have the server keep it, or set users.groups.way to members.",
         )
 
     async def _finds_any(self, search: SearchRequest) -> bool:
@@ -154,7 +153,8 @@ class _Reader:
         group = await self._read_configured(dn, *attributes)
         is_in_chain = self._rules.way is GroupWay.IN_CHAIN
         value = group.dn.encode("utf-8", "surrogateescape")
-        in_group: Filter = Extensible(_MEMBER_OF, IN_CHAIN, value) if is_in_chain else Equal(_MEMBER_OF, value)
+        name = self._rules.member_of_attribute
+        in_group: Filter = Extensible(name, IN_CHAIN, value) if is_in_chain else Equal(name, value)
         if not self._rules.has_primary_group:
             return [in_group]
         # AD: the primary group is in nobody's memberOf (MS-ADA2 §2.45).

@@ -381,6 +381,26 @@ async def test_admission_asks_the_group_as_it_is_now() -> None:
     assert await admitted(source) == []
 
 
+class NotFinding(MemoryDirectory):
+    """Shows members that no filter finds."""
+
+    async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
+        found = await super().look_up(search)
+        return () if "(member=uid" in render_filter(search.filter) else found
+
+
+async def test_who_is_listed_can_log_in_where_the_server_does_not_compare_members() -> None:
+    """What is read decides, as for a listing; that it is so is found out once."""
+    directory = NotFinding(group(STAFF, "uid=anna,dc=e"))
+    source = make(directory, groups=GroupRules((STAFF,), nested=False))[0].source
+    await source.current_groups()
+    assert await admitted(source, "bert", "anna", "anna") == ["uid=anna,dc=e"] * 2
+    assert directory.listing_count == 2
+    directory.look_up_count = 0
+    assert await admitted(source, "anna", "bert") == ["uid=anna,dc=e"]
+    assert (directory.listing_count, directory.look_up_count) == (2, 0)
+
+
 @pytest.mark.parametrize("rules", [GroupRules((STAFF,)), GroupRules((), (STAFF,))])
 async def test_admission_is_an_error_while_the_group_cannot_be_asked(rules: GroupRules) -> None:
     """Neither let in nor refused: an outage is an outage, and a missing group is named."""
