@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bridge.directory import NO_SUCH_OBJECT, Scope, SearchRequest
 from bridge.errors import SearchInvalid
-from bridge.group_reading import group_missing, group_search
+from bridge.group_entries import group_missing, group_search
 from bridge.groups import primary_group_sid
 from bridge.syntax.dn import dn_key
 from bridge.syntax.filters import Equal, Or

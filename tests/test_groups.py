@@ -11,7 +11,9 @@ from bridge.admission import admit
 from bridge.confirmation import confirm
 from bridge.directory import Entry, Scope, SearchRequest
 from bridge.errors import DirectoryUnavailable, SearchIncomplete, SearchInvalid
-from bridge.group_reading import GROUPS_MAX_COUNT, Place, read_groups
+from bridge.group_entries import Place
+from bridge.group_reading import read_groups
+from bridge.group_walking import GROUPS_MAX_COUNT
 from bridge.groups import GroupRules, GroupScope, GroupWay
 from bridge.guard import RemovalReason
 from bridge.model import User
