@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bridge.directory import NO_SUCH_OBJECT, Scope, SearchRequest
 from bridge.errors import SearchInvalid
-from bridge.group_reading import group_missing, group_search
+from bridge.group_entries import group_missing, group_search
 from bridge.groups import primary_group_sid
 from bridge.syntax.dn import dn_key
 from bridge.syntax.filters import Equal, Or
@@ -59,8 +59,8 @@ async def _is_in_scope(source: DirectorySource, rules: GroupRules, entry: Entry)
         return (await source.read_groups_anew()).absence(entry) is None
     if is_in == was_in:
         return is_in
-    # Somebody was put in or taken out, or the server doesn't compare members that it makes up itself, as slapo-dynlist
-    # does. Who is listed can log in, so that the groups are to be read as for a listing.
+    # Somebody was put in or taken out, or the server finds other members than it shows. Who is listed can log in, so
+    # that the groups are to be read as for a listing.
     is_read_in = (await source.read_groups_anew()).absence(entry) is None
     if is_read_in != is_in:
         source.asks_groups = False

@@ -42,6 +42,8 @@ class GroupRules:
     way: GroupWay = GroupWay.MEMBERS
     nested: bool = True
     """Whether members of groups inside of a group are in it."""
+    member_of_attribute: str = "memberOf"
+    """The attribute of users that holds the DNs of their groups."""
     member_attributes: tuple[str, ...] = ("member", "uniqueMember")
     """Attributes of a group that hold the DNs of its members."""
     uid_attributes: tuple[str, ...] = ("memberUid",)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from bridge.directory import Scope, SearchRequest
 from bridge.errors import SearchInvalid
-from bridge.group_reading import Place, read_groups
+from bridge.group_entries import Place
+from bridge.group_reading import read_groups
 from bridge.groups import EVERYBODY
 from bridge.guard import RemovalPolicy
 from bridge.syntax.dn import DNError, is_at_or_below

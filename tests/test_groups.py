@@ -11,7 +11,9 @@ from bridge.admission import admit
 from bridge.confirmation import confirm
 from bridge.directory import Entry, Scope, SearchRequest
 from bridge.errors import DirectoryUnavailable, SearchIncomplete, SearchInvalid
-from bridge.group_reading import GROUPS_MAX_COUNT, Place, read_groups
+from bridge.group_entries import Place
+from bridge.group_reading import read_groups
+from bridge.group_walking import GROUPS_MAX_COUNT
 from bridge.groups import GroupRules, GroupScope, GroupWay
 from bridge.guard import RemovalReason
 from bridge.model import User
@@ -379,6 +381,26 @@ async def test_admission_asks_the_group_as_it_is_now() -> None:
     directory.entries = [group(STAFF, "uid=bert,dc=e")]
     assert await admitted(source, "anna", "bert") == ["uid=bert,dc=e"]
     assert await admitted(source) == []
+
+
+class NotFinding(MemoryDirectory):
+    """Shows members that no filter finds."""
+
+    async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
+        found = await super().look_up(search)
+        return () if "(member=uid" in render_filter(search.filter) else found
+
+
+async def test_who_is_listed_can_log_in_where_the_server_does_not_compare_members() -> None:
+    """What is read decides, as for a listing; that it is so is found out once."""
+    directory = NotFinding(group(STAFF, "uid=anna,dc=e"))
+    source = make(directory, groups=GroupRules((STAFF,), nested=False))[0].source
+    await source.current_groups()
+    assert await admitted(source, "bert", "anna", "anna") == ["uid=anna,dc=e"] * 2
+    assert directory.listing_count == 2
+    directory.look_up_count = 0
+    assert await admitted(source, "anna", "bert") == ["uid=anna,dc=e"]
+    assert (directory.listing_count, directory.look_up_count) == (2, 0)
 
 
 @pytest.mark.parametrize("rules", [GroupRules((STAFF,)), GroupRules((), (STAFF,))])

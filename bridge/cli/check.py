@@ -21,6 +21,7 @@ from bridge.ldap.root_dse import read_root_dse
 from bridge.ldap.service_account import ServiceAccount
 from bridge.listing import refuse_if_empty, take_listing
 from bridge.run import ABOUT_STRANGERS, ldap_settings, make_source
+from bridge.syntax.filters import render_filter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from bridge.directory import RootDSE
     from bridge.ldap.connection import Connection
     from bridge.listing import Listing
+    from bridge.source import DirectorySource
 
 _DAY_S = 86_400
 _CERTIFICATE_WARNING_DAYS = 21
@@ -132,7 +134,21 @@ async def _check_users(loaded: Loaded, position: int) -> list[Check]:
         return [_failed("users", source.name, "", error)]
     finally:
         await source.directory.aclose()
-    return [Check("base", source.name, "", "ok", "; ".join(bases)), *_describe_users(listing)]
+    return [
+        Check("base", source.name, "", "ok", "; ".join(bases)),
+        *_describe_groups(source),
+        *_describe_users(listing),
+    ]
+
+
+def _describe_groups(source: DirectorySource) -> Iterator[Check]:
+    scope = source.group_scope
+    for group in (*scope.included, *scope.excluded):
+        count = len(group.member_keys) + len(group.member_uids)
+        inside = f", and {len(group.dns) - 1} groups inside of it" if len(group.dns) > 1 else ""
+        yield Check("group", source.name, "", "ok", f"{group.dn}: {count} members are named{inside}")
+    for clause in scope.clauses:
+        yield Check("group", source.name, "", "ok", f"the server compares {render_filter(clause.filter)}")
 
 
 def _describe_users(listing: Listing) -> Iterator[Check]:

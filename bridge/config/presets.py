@@ -39,6 +39,8 @@ class PresetGroups(BaseModel):
     """The way for members of the group itself, …"""
     nested: GroupWay = GroupWay.MEMBERS
     """… and for those of the groups inside of it, too."""
+    member_of_attribute: str = "memberOf"
+    """The attribute of users that holds the DNs of their groups."""
     member_attributes: tuple[str, ...] = ("member", "uniqueMember")
     """Attributes of a group that hold DNs."""
     uid_attributes: tuple[str, ...] = ("memberUid",)
@@ -56,17 +58,18 @@ class PresetGroups(BaseModel):
     def build(self, include: tuple[str, ...], exclude: tuple[str, ...], way: GroupWay, *, nested: bool) -> GroupRules:
         """The rules for these groups."""
         return GroupRules(
-            include,
-            exclude,
-            way,
-            nested,
-            self.member_attributes,
-            self.uid_attributes,
-            self.user_uid,
-            self.gid_attribute,
-            self.classes,
-            self.never_empty,
-            self.primary_group,
+            include=include,
+            exclude=exclude,
+            way=way,
+            nested=nested,
+            member_of_attribute=self.member_of_attribute,
+            member_attributes=self.member_attributes,
+            uid_attributes=self.uid_attributes,
+            user_uid=self.user_uid,
+            gid_attribute=self.gid_attribute,
+            classes=self.classes,
+            never_empty=self.never_empty,
+            has_primary_group=self.primary_group,
         )
 
 

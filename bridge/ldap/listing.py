@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bridge.directory import Scope
 from bridge.errors import SearchIncomplete
 from bridge.events import ListingProgressed
 from bridge.ldap import messages
@@ -88,8 +89,12 @@ class Listing:
                 return
             cookies.add(page.cookie)
 
+    def _is_paged(self, search: SearchRequest) -> bool:
+        """Whether the answer comes in pages. One entry at most needs none, and 389 DS sends no control without any."""
+        return self._asks_for_pages and search.scope is not Scope.BASE
+
     def _request_page(self, search: SearchRequest, cookie: bytes) -> Exchange:
-        controls = messages.write_paging(self._settings.page_size_count, cookie) if self._asks_for_pages else b""
+        controls = messages.write_paging(self._settings.page_size_count, cookie) if self._is_paged(search) else b""
         return self._connection.send_search(search, controls)
 
     async def _receive_page(self, search: SearchRequest, exchange: Exchange, cookies: set[bytes]) -> _Page:
@@ -122,7 +127,7 @@ class Listing:
                 return messages.read_paging_cookie(response.controls[messages.PAGED_RESULTS])
             except BerError as error:
                 raise self._incomplete(search, f"the paged-results control can't be read: {error}") from error
-        if self._asks_for_pages:
+        if self._is_paged(search):
             raise self._incomplete(search, "the paged-results control is missing, so the answer may have been cut")
         return b""
 

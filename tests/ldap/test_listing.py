@@ -305,6 +305,20 @@ async def test_listing_has_a_deadline_however_busily_the_server_drips() -> None:
             await list_all(server, listing_timeout_s=0.3)
 
 
+async def test_search_for_one_entry_needs_no_pages() -> None:
+    """389 DS answers without the control where nothing is at the base; below a base, that proves nothing."""
+
+    async def nothing(session: Session, message: wire.Message, request: wire.SearchRequest) -> bool:
+        end(session, message)
+        return True
+
+    one = SearchRequest(PEOPLE, Scope.BASE, SEARCH.filter, ())
+    async with FaultyServer(small_directory(), on_search=nothing) as server:
+        assert (await list_all(server, [one]))[0] == []
+        with pytest.raises(SearchIncomplete, match="control is missing"):
+            await list_all(server, [SEARCH])
+
+
 def ranged(
     values: int,
     step: int,
