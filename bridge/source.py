@@ -28,6 +28,8 @@ class DirectorySource:
     attribute_map: AttributeMap
     bases: tuple[str, ...] = ()
     """Empty: the directory's default naming context, asked for once."""
+    container: str | None = None
+    """Where users are below that naming context; None: anywhere."""
     scope: Scope = Scope.SUBTREE
     login_template: FilterTemplate | None = None
     """None: users are found through the last listing, since their names are composed."""
@@ -47,7 +49,8 @@ class DirectorySource:
 
     def __post_init__(self) -> None:
         self._attributes = self.attribute_map.attributes
-        names = {name.lower(): name for name in (*self._attributes, *self.password_changed)}
+        states = (state.attribute for state in self.attribute_map.account_states)
+        names = {name.lower(): name for name in (*self._attributes, *states, *self.password_changed)}
         self._login_attributes = tuple(names.values())
         self._mark_names = tuple(name.lower() for name in self.password_changed)
         self.finds_by_user_name = self.login_template in (None, self._default_template())
@@ -69,7 +72,8 @@ class DirectorySource:
                     server=root.server,
                     remedy="Set users.bases.",
                 )
-            self.bases = (root.default_naming_context,)
+            context = root.default_naming_context
+            self.bases = (f"{self.container},{context}" if self.container else context,)
         return self.bases
 
     def listing_search(self, base: str) -> SearchRequest:

@@ -198,7 +198,9 @@ class DirectorySection(Section):
     timeouts: TimeoutsSection = Field(TimeoutsSection(), description="How long is waited.")
     pool: PoolSection = Field(PoolSection(), description="Connections for user binds.")
     page_size: int = Field(1000, ge=1, le=100_000, description="Entries that are asked for at once.")
-    referrals: Literal["error", "ignore"] = Field("error", description="Never followed; ignore leaves them out.")
+    referrals: Literal["error", "ignore"] = Field(
+        "error", description="Never followed; error: but for those that lead to nobody, as the preset knows."
+    )
     users: UsersSection = Field(UsersSection(), description="Which entries are users.")
     attributes: AttributesSection = Field(AttributesSection(), description="What users are made of.")
     emails: EmailsSection = Field(EmailsSection(), description="Which addresses are taken.")
@@ -264,6 +266,21 @@ class DirectorySection(Section):
     def password_changed(self) -> tuple[str, ...]:
         """The attributes that take another value when a password is set."""
         return self._preset.password_changed
+
+    @property
+    def users_container(self) -> str | None:
+        """Where users are below the naming context, if no base is configured."""
+        return self._preset.users_container
+
+    @property
+    def ignored_references(self) -> tuple[str, ...]:
+        """The first RDNs of partitions in which nobody is a person."""
+        return self._preset.ignored_references
+
+    @property
+    def repeats_cookies(self) -> bool:
+        """Whether the server hands out one cookie for all pages."""
+        return self._preset.repeats_cookies
 
     @property
     def login_template(self) -> FilterTemplate | None:

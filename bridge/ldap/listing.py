@@ -12,6 +12,7 @@ from bridge.errors import SearchIncomplete
 from bridge.events import ListingProgressed
 from bridge.ldap import messages
 from bridge.ldap.ranges import complete_ranges
+from bridge.ldap.references import find_needed
 from bridge.ldap.results import SUCCESS, search_error
 from bridge.syntax.ber import BerError
 
@@ -95,10 +96,26 @@ class Listing:
         cookie = self._read_cookie(search, response)
         if cookie and not (exchange.entries or exchange.references):
             raise self._incomplete(search, "a page before the last one came without entries")
-        if cookie in cookies:
-            raise self._incomplete(search, "the server handed out the same cookie twice")
+        if cookie:
+            self._check_progress(search, exchange, cookie in cookies)
         self._count(search, exchange)
         return _Page(exchange.entries, cookie)
+
+    def _check_progress(self, search: SearchRequest, exchange: Exchange, is_repeated: bool) -> None:  # noqa: FBT001 - one of the two facts
+        """The server goes on from page to page, as its cookie shows, or the number of entries where it shows nothing.
+
+        389 DS: the cookie is the number of the search on its connection, the same on each page. A page ends where it
+        is full and another entry was found; whatever else ends it makes it the last one, or gives another result.
+        """
+        if not self._settings.repeats_cookies:
+            if is_repeated:
+                raise self._incomplete(search, "the server handed out the same cookie twice")
+        elif len(exchange.entries) != self._settings.page_size_count:
+            raise self._incomplete(
+                search,
+                f"a page before the last one came with {len(exchange.entries)} entries, "
+                f"and not with {self._settings.page_size_count}",
+            )
 
     def _read_cookie(self, search: SearchRequest, response: Response) -> bytes:
         if messages.PAGED_RESULTS in response.controls:
@@ -113,10 +130,11 @@ class Listing:
     def _check_references(self, search: SearchRequest, exchange: Exchange) -> None:
         if not exchange.references:
             return
-        if not self._settings.ignore_references:
+        needed = find_needed(exchange.references, self._settings)
+        if needed is not None:
             raise self._incomplete(
                 search,
-                f"the server refers to {exchange.references[0]} for some of the entries",
+                f"the server refers to {needed} for some of the entries",
                 "Configure that server as a directory, or set `referrals: ignore` if nobody in there matters.",
             )
         self.ignored_reference_count += len(exchange.references)
