@@ -92,7 +92,9 @@ class Preset(BaseModel):
     ignored_references: tuple[Annotated[str, _parsed_by(parse_dn)], ...] = ()
     """Partitions beside the users' own in which nobody is a person, each by its first RDN: `DC=DomainDnsZones`."""
     repeats_cookies: bool = False
-    """Whether every page of a listing comes with the same cookie, so that completeness is proven otherwise."""
+    """Whether every page of a listing comes with the same cookie, so that it proves nothing."""
+    fills_pages: bool = False
+    """Whether every page of a listing but the last one has as many entries as were asked for."""
 
 
 def load_preset(name: str) -> Preset:

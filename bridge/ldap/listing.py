@@ -34,6 +34,35 @@ class _Page:
     """Empty on the last page."""
 
 
+class _Progress:
+    """Whether the server goes on from page to page of one search, instead of handing out the same for ever.
+
+    Its cookies show it, each of which comes once. 389 DS and Samba have one cookie for all pages, the number of the
+    search: there, no page begins with the entry with which an earlier one began. A page of 389 DS ends where it is full
+    and one more entry was found (opshared.c, `iterate`); whatever else ends it makes it the last one, or gives another
+    result.
+    """
+
+    def __init__(self, settings: LdapSettings) -> None:
+        self._settings = settings
+        self._seen: set[object] = set()
+
+    def find_fault(self, cookie: bytes, entries: Sequence[Entry]) -> str | None:
+        """What is wrong with a page that is not the last one, or None."""
+        wanted_count = self._settings.page_size_count
+        if self._settings.fills_pages and len(entries) != wanted_count:
+            return f"a page before the last one came with {len(entries)} entries, and not with {wanted_count}"
+        if self._settings.repeats_cookies:
+            mark: object = entries[0].dn if entries else None
+            fault = "two pages began with the same entry"
+        else:
+            mark, fault = cookie, "the server handed out the same cookie twice"
+        if mark in self._seen:
+            return fault
+        self._seen.add(mark)
+        return None
+
+
 class Listing:
     """The entries of several searches on one connection; an `EntryStream`."""
 
@@ -69,23 +98,22 @@ class Listing:
                     await self._pace.breathe()
 
     async def _read_pages(self, search: SearchRequest) -> AsyncIterator[list[Entry]]:
-        cookies: set[bytes] = set()
+        progress = _Progress(self._settings)
         exchange = self._request_page(search, b"")
         while True:
-            page = await self._receive_page(search, exchange, cookies)
+            page = await self._receive_page(search, exchange, progress)
             if page.cookie:
                 # The server works on the next page while this one is being mapped.
                 exchange = self._request_page(search, page.cookie)
             yield await complete_ranges(page.entries, self._connection, self._settings.limits)
             if not page.cookie:
                 return
-            cookies.add(page.cookie)
 
     def _request_page(self, search: SearchRequest, cookie: bytes) -> Exchange:
         controls = messages.write_paging(self._settings.page_size_count, cookie) if self._asks_for_pages else b""
         return self._connection.send_search(search, controls)
 
-    async def _receive_page(self, search: SearchRequest, exchange: Exchange, cookies: set[bytes]) -> _Page:
+    async def _receive_page(self, search: SearchRequest, exchange: Exchange, progress: _Progress) -> _Page:
         """The page, once everything about it has been found in order."""
         response = await self._connection.wait(exchange)
         if response.result_code != SUCCESS or response.referrals:
@@ -96,26 +124,10 @@ class Listing:
         cookie = self._read_cookie(search, response)
         if cookie and not (exchange.entries or exchange.references):
             raise self._incomplete(search, "a page before the last one came without entries")
-        if cookie:
-            self._check_progress(search, exchange, cookie in cookies)
+        if cookie and (fault := progress.find_fault(cookie, exchange.entries)):
+            raise self._incomplete(search, fault)
         self._count(search, exchange)
         return _Page(exchange.entries, cookie)
-
-    def _check_progress(self, search: SearchRequest, exchange: Exchange, is_repeated: bool) -> None:  # noqa: FBT001 - one of the two facts
-        """The server goes on from page to page, as its cookie shows, or the number of entries where it shows nothing.
-
-        389 DS: the cookie is the number of the search on its connection, the same on each page. A page ends where it
-        is full and another entry was found; whatever else ends it makes it the last one, or gives another result.
-        """
-        if not self._settings.repeats_cookies:
-            if is_repeated:
-                raise self._incomplete(search, "the server handed out the same cookie twice")
-        elif len(exchange.entries) != self._settings.page_size_count:
-            raise self._incomplete(
-                search,
-                f"a page before the last one came with {len(exchange.entries)} entries, "
-                f"and not with {self._settings.page_size_count}",
-            )
 
     def _read_cookie(self, search: SearchRequest, response: Response) -> bytes:
         if messages.PAGED_RESULTS in response.controls:

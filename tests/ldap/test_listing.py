@@ -283,7 +283,7 @@ def in_pages(*sizes: int, cookie: bytes = b"1") -> OnSearch:
 async def test_listing_with_one_cookie_for_all_pages_is_complete_where_pages_are_full(sizes: tuple[int, ...]) -> None:
     """389 DS numbers the search, not the page: what shows that it goes on is that each page before the last is full."""
     async with FaultyServer(small_directory(), on_search=in_pages(*sizes)) as server:
-        entries, page_count, _ = await list_all(server, repeats_cookies=True)
+        entries, page_count, _ = await list_all(server, repeats_cookies=True, fills_pages=True)
     assert (len(entries), page_count) == (sum(sizes), len(sizes))
 
 
@@ -292,6 +292,20 @@ async def test_listing_with_one_cookie_is_refused_where_a_page_is_not_full(sizes
     """A page that ended for another reason than its size may have lost somebody."""
     async with FaultyServer(small_directory(), on_search=in_pages(*sizes)) as server:
         with pytest.raises(SearchIncomplete, match=r"before the last one came with \d+ entries, and not with 10"):
+            await list_all(server, repeats_cookies=True, fills_pages=True)
+
+
+async def test_listing_with_one_cookie_and_gaps_is_complete() -> None:
+    """Samba leaves out of a page whoever has been deleted meanwhile."""
+    async with FaultyServer(small_directory(), on_search=in_pages(10, 9, 3, 10)) as server:
+        entries, page_count, _ = await list_all(server, repeats_cookies=True)
+    assert (len(entries), page_count) == (32, 4)
+
+
+async def test_listing_with_one_cookie_ends_where_the_server_begins_anew() -> None:
+    """A server that hands out the same page for ever doesn't keep us for ever, whatever its cookies say."""
+    async with FaultyServer(small_directory(*UIDS), on_search=same_cookie) as server:
+        with pytest.raises(SearchIncomplete, match="began with the same entry"):
             await list_all(server, repeats_cookies=True)
 
 
@@ -300,7 +314,7 @@ async def test_listing_with_one_cookie_ends_where_the_server_has_forgotten_it() 
     script = on_page(3, forgotten_cookie)
     async with FaultyServer(small_directory(*UIDS), on_search=script) as server:
         with pytest.raises(SearchIncomplete, match="Simple Paged Results Search abandoned"):
-            await list_all(server, repeats_cookies=True)
+            await list_all(server, repeats_cookies=True, fills_pages=True)
 
 
 PARTITIONS = ("DC=DomainDnsZones", "DC=ForestDnsZones", "CN=Configuration")
