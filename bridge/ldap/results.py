@@ -46,7 +46,8 @@ ASK_ANOTHER_SERVER = frozenset((BUSY, UNAVAILABLE, OTHER))
 _ENCRYPT = "Use ldaps:// or StartTLS; Active Directory with LDAP signing refuses passwords over plain LDAP, too."
 _RIGHTS = "Give the service account the right to search and read below the configured bases."
 _LIMITS = (
-    "Raise the server's limits for the service account (OpenLDAP: limits … size.prtotal=unlimited), or lower page_size."
+    "Raise the server's limits for the service account (OpenLDAP: limits … size.prtotal=unlimited; "
+    "389 DS: nsslapd-pagedlookthroughlimit, or nsPagedLookThroughLimit in its entry), or lower page_size."
 )
 _SEARCH_WRONG = "Check users.bases, users.filter and attributes of this directory."
 _ACL = "Let users authenticate themselves (OpenLDAP: access to attrs=userPassword by anonymous auth)."
