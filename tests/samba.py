@@ -149,12 +149,14 @@ class Samba:
         add: Sequence[tuple[str, Attributes]] = (),
         modify: Mapping[str, Attributes] | None = None,
         rename: Mapping[str, str] | None = None,
+        delete: Sequence[str] = (),
     ) -> None:
         """Changes the database itself, in one process and one transaction, whether Samba is running or not."""
         changes = {
             "add": [[dn, _as_json(values)] for dn, values in add],
             "modify": {dn: _as_json(values) for dn, values in (modify or {}).items()},
             "rename": dict(rename or {}),
+            "delete": list(delete),
         }
         self._run(_SYSTEM_PYTHON, "-I", str(Path(__file__).parent / "samba_changes.py"), stdin=json.dumps(changes))
 

@@ -45,6 +45,8 @@ def main() -> None:
         database.add({"dn": dn, **{name: values_of(values) for name, values in attributes.items()}})
     for dn, new_dn in changes["rename"].items():
         database.rename(dn, new_dn)
+    for dn in changes["delete"]:
+        database.delete(dn)
     database.transaction_commit()
 
 

@@ -27,7 +27,7 @@ from bridge.config.schema import (
     as_tuple,
 )
 from bridge.config.values import ServerUrl, parse_server_url
-from bridge.mapping import AddressRules, AttributeMap, MappingError, parse_item
+from bridge.mapping import AddressRules, AttributeMap, IdForm, MappingError, parse_item
 from bridge.mapping.addresses import fold_domain
 from bridge.syntax.attributes import is_attribute_description
 from bridge.syntax.dn import DNError, parse_dn
@@ -199,7 +199,7 @@ class DirectorySection(Section):
     pool: PoolSection = Field(PoolSection(), description="Connections for user binds.")
     page_size: int = Field(1000, ge=1, le=100_000, description="Entries that are asked for at once.")
     referrals: Literal["error", "ignore"] = Field(
-        "error", description="Never followed; error: but for those that lead to nobody, as the preset knows."
+        "error", description="Never followed. ignore leaves out what they lead to; error refuses such a list."
     )
     users: UsersSection = Field(UsersSection(), description="Which entries are users.")
     attributes: AttributesSection = Field(AttributesSection(), description="What users are made of.")
@@ -252,7 +252,7 @@ class DirectorySection(Section):
         """The mapping, parsed."""
         return AttributeMap(
             id_attribute=self.attributes.id or self._preset.id,
-            id_form=self._preset.id_form,
+            id_form=self._id_form,
             user_name=tuple(map(parse_item, self.items("user_name"))),
             full_name=tuple(map(parse_item, self.items("full_name"))),
             email_addresses=tuple(map(parse_item, self.items("email_addresses"))),
@@ -261,6 +261,12 @@ class DirectorySection(Section):
             ),
             account_states=tuple(state.build() for state in self._preset.account_states),
         )
+
+    @property
+    def _id_form(self) -> IdForm:
+        own, preset = self.attributes.id, self._preset
+        is_presets = own is None or preset.id is None or own.lower() == preset.id.lower()
+        return preset.id_form if is_presets else IdForm.TEXT
 
     @property
     def password_changed(self) -> tuple[str, ...]:

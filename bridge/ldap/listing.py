@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from bridge.ldap.settings import LdapSettings
 
 
+_LOOK_INTO_LOG = "Look into the server's own log."
+_OTHER_PRESET = (
+    "389 Directory Server and Samba have one cookie for all pages: if it is one of them, set preset 389ds or samba. "
+    "Otherwise look into the server's own log."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Page:
     entries: list[Entry]
@@ -47,16 +54,19 @@ class _Progress:
         self._settings = settings
         self._seen: set[object] = set()
 
-    def find_fault(self, cookie: bytes, entries: Sequence[Entry]) -> str | None:
-        """What is wrong with a page that is not the last one, or None."""
+    def find_fault(self, cookie: bytes, entries: Sequence[Entry]) -> tuple[str, str] | None:
+        """What is wrong with a page that is not the last one, and what to do about it; or None."""
         wanted_count = self._settings.page_size_count
         if self._settings.fills_pages and len(entries) != wanted_count:
-            return f"a page before the last one came with {len(entries)} entries, and not with {wanted_count}"
+            return (
+                f"a page before the last one came with {len(entries)} entries, not with {wanted_count}",
+                _LOOK_INTO_LOG,
+            )
         if self._settings.repeats_cookies:
             mark: object = entries[0].dn if entries else None
-            fault = "two pages began with the same entry"
+            fault = "two pages began with the same entry", _LOOK_INTO_LOG
         else:
-            mark, fault = cookie, "the server handed out the same cookie twice"
+            mark, fault = cookie, ("the server handed out the same cookie twice", _OTHER_PRESET)
         if mark in self._seen:
             return fault
         self._seen.add(mark)
@@ -125,7 +135,7 @@ class Listing:
         if cookie and not (exchange.entries or exchange.references):
             raise self._incomplete(search, "a page before the last one came without entries")
         if cookie and (fault := progress.find_fault(cookie, exchange.entries)):
-            raise self._incomplete(search, fault)
+            raise self._incomplete(search, *fault)
         self._count(search, exchange)
         return _Page(exchange.entries, cookie)
 
@@ -167,7 +177,7 @@ class Listing:
         self,
         search: SearchRequest,
         detail: str,
-        remedy: str = "Look into the server's own log.",
+        remedy: str = _LOOK_INTO_LOG,
     ) -> SearchIncomplete:
         peer = self._connection.peer
         return SearchIncomplete(

@@ -163,6 +163,17 @@ def test_guids_are_told_as_text(preset: str, tmp_path: Path) -> None:
     assert attribute_map.id_value(text) == raw
 
 
+@pytest.mark.parametrize(
+    ("own", "form"), [("objectGUID", IdForm.GUID), ("OBJECTGUID", IdForm.GUID), ("employeeID", IdForm.TEXT)]
+)
+def test_own_id_attribute_is_text_unless_it_is_the_presets(own: str, form: IdForm, tmp_path: Path) -> None:
+    """A GUID's sixteen octets are what the preset's own attribute has; any other id is read as text."""
+    attribute_map = section("active_directory", tmp_path, f"attributes: {{id: {own}}}").attribute_map
+    assert (attribute_map.id_attribute, attribute_map.id_form) == (own, form)
+    if form is IdForm.TEXT:
+        assert attribute_map.id_of(Entry("cn=x", {"employeeid": [b"4711"]})) == "4711"
+
+
 def test_own_filter_counts_beside_the_presets(tmp_path: Path) -> None:
     """What is configured narrows the preset's filter, and does not replace it."""
     own = "(memberOf=cn=archived,dc=e)"

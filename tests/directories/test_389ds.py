@@ -136,9 +136,15 @@ async def test_list_beyond_the_look_through_limit_is_an_error(ds: DirectoryServe
     with changed(ds, LOOK_THROUGH_DN, "-1", nsslapd_pagedlookthroughlimit="5000"):
         async with bridge(ds, tmp_path) as client:
             status, answer = await client.post("cmd=list")
-    assert (status, answer["error"]) == (503, "search_incomplete")
-    assert "adminLimitExceeded (11)" in answer["message"]
-    assert "nsslapd-pagedlookthroughlimit" in answer["message"]
+        assert (status, answer["error"]) == (503, "search_incomplete")
+        assert "adminLimitExceeded (11)" in answer["message"]
+        assert "nsslapd-pagedlookthroughlimit" in answer["message"]
+        # What the message proposes works: a limit of the service account's own.
+        with changed(ds, READER, None, nsPagedLookThroughLimit="-1"):
+            other = tmp_path / "other"
+            other.mkdir()
+            async with bridge(ds, other) as client:
+                assert len(await client.list_users()) == BULK_COUNT + len(NAMES)
 
 
 async def test_account_without_rights_sees_nobody_and_that_is_no_list(ds: DirectoryServer389, tmp_path: Path) -> None:

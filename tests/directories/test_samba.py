@@ -240,6 +240,19 @@ async def test_id_stays_when_somebody_is_renamed_and_moved(domain: Samba, tmp_pa
         assert await client.auth("paula", "Pass-paul-1")
 
 
+async def test_removal_is_confirmed_by_the_binary_id(domain: Samba, tmp_path: Path) -> None:
+    """Who was deleted is asked for by objectGUID, from the root of the domain, and goes; who was disabled goes with that reason."""
+    domain.change(add=[account("quentin"), account("rosa")])
+    async with bridge(domain, tmp_path) as client:
+        assert {"quentin", "rosa"} <= {user["userName"] for user in await client.list_users()}
+        domain.change(delete=[f"CN=quentin,{PEOPLE}"])
+        domain.change(modify={f"CN=rosa,{PEOPLE}": {"userAccountControl": ["514"]}})
+        await client.service.bridge.directories["company"].refresh()
+        report = client.last_refresh()
+        assert (report["removed_count"], report["withheld_count"]) == (2, 0)
+        assert not {"quentin", "rosa"} & {user["userName"] for user in await client.list_users()}
+
+
 @pytest.mark.parametrize(
     "reader", [READER, f"reader@{REALM.lower()}", f"{DOMAIN}\\reader", f"cn=READER,{PEOPLE.lower()}"]
 )
