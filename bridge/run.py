@@ -95,7 +95,6 @@ def ldap_settings(loaded: Loaded, position: int) -> LdapSettings:
         ignore_references=section.referrals == "ignore",
         ignored_references=section.ignored_references,
         repeats_cookies=section.repeats_cookies,
-        fills_pages=section.fills_pages,
     )
 
 

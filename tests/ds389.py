@@ -102,6 +102,25 @@ class DirectoryServer389:
             self.process.wait(timeout=60)
             self.process = None
 
+    def add(self, *entries: Entry) -> None:
+        """Adds entries to the running server."""
+        self.modify("".join(to_ldif([entry]).replace("\n", "\nchangetype: add\n", 1) for entry in entries))
+
+    def add_database(self, name: str, suffix: str, parent: str) -> None:
+        """A database of its own for a branch of the tree, which must not be there yet."""
+        backend = {"objectClass": ["extensibleObject", "nsBackendInstance"], "cn": [name], "nsslapd-suffix": [suffix]}
+        mapping = {
+            "objectClass": ["extensibleObject", "nsMappingTree"],
+            "cn": [suffix],
+            "nsslapd-state": ["backend"],
+            "nsslapd-backend": [name],
+            "nsslapd-parent-suffix": [parent],
+        }
+        self.add(
+            (f"cn={name},cn=ldbm database,cn=plugins,cn=config", backend),
+            (f'cn="{suffix}",cn=mapping tree,cn=config', mapping),
+        )
+
     def modify(self, ldif: str) -> None:
         """Changes entries as the administrator; `ldif` holds change records (RFC 2849)."""
         arguments = ["ldapmodify", "-x", "-H", self.url, "-D", MANAGER, "-w", MANAGER_PASSWORD]

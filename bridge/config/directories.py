@@ -289,11 +289,6 @@ class DirectorySection(Section):
         return self._preset.repeats_cookies
 
     @property
-    def fills_pages(self) -> bool:
-        """Whether every page but the last is full."""
-        return self._preset.fills_pages
-
-    @property
     def login_template(self) -> FilterTemplate | None:
         """The filter that finds one user, or None where userName is composed."""
         text = self.login_filter or self._preset.login_filter

@@ -93,8 +93,6 @@ class Preset(BaseModel):
     """Partitions beside the users' own in which nobody is a person, each by its first RDN: `DC=DomainDnsZones`."""
     repeats_cookies: bool = False
     """Whether every page of a listing comes with the same cookie, so that it proves nothing."""
-    fills_pages: bool = False
-    """Whether every page of a listing but the last one has as many entries as were asked for."""
 
 
 def load_preset(name: str) -> Preset:

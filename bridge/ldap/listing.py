@@ -44,32 +44,28 @@ class _Page:
 class _Progress:
     """Whether the server goes on from page to page of one search, instead of handing out the same for ever.
 
-    Its cookies show it, each of which comes once. 389 DS and Samba have one cookie for all pages, the number of the
-    search: there, no page begins with the entry with which an earlier one began. A page of 389 DS ends where it is full
-    and one more entry was found (opshared.c, `iterate`); whatever else ends it makes it the last one, or gives another
-    result.
+    Its cookies show it, each of which comes once, and each page brings something. 389 DS and Samba have one cookie for
+    all pages, the number of the search: there, no page begins with the entry with which an earlier one began. Their
+    pages may have gaps: at 389 DS where the database of a branch ends, at Samba where somebody was deleted meanwhile.
     """
 
     def __init__(self, settings: LdapSettings) -> None:
-        self._settings = settings
+        self._repeats_cookies = settings.repeats_cookies
         self._seen: set[object] = set()
 
-    def find_fault(self, cookie: bytes, entries: Sequence[Entry]) -> tuple[str, str] | None:
+    def find_fault(self, cookie: bytes, exchange: Exchange) -> tuple[str, str] | None:
         """What is wrong with a page that is not the last one, and what to do about it; or None."""
-        wanted_count = self._settings.page_size_count
-        if self._settings.fills_pages and len(entries) != wanted_count:
-            return (
-                f"a page before the last one came with {len(entries)} entries, not with {wanted_count}",
-                _LOOK_INTO_LOG,
-            )
-        if self._settings.repeats_cookies:
-            mark: object = entries[0].dn if entries else None
+        if self._repeats_cookies:
+            mark: object = exchange.entries[0].dn if exchange.entries else None
             fault = "two pages began with the same entry", _LOOK_INTO_LOG
-        else:
+        elif exchange.entries or exchange.references:
             mark, fault = cookie, ("the server handed out the same cookie twice", _OTHER_PRESET)
+        else:
+            return "a page before the last one came without entries", _LOOK_INTO_LOG
         if mark in self._seen:
             return fault
-        self._seen.add(mark)
+        if mark is not None:
+            self._seen.add(mark)
         return None
 
 
@@ -132,9 +128,7 @@ class Listing:
             raise self._incomplete(search, f"a page came with the message {response.diagnostic_message!r}")
         self._check_references(search, exchange)
         cookie = self._read_cookie(search, response)
-        if cookie and not (exchange.entries or exchange.references):
-            raise self._incomplete(search, "a page before the last one came without entries")
-        if cookie and (fault := progress.find_fault(cookie, exchange.entries)):
+        if cookie and (fault := progress.find_fault(cookie, exchange)):
             raise self._incomplete(search, *fault)
         self._count(search, exchange)
         return _Page(exchange.entries, cookie)

@@ -92,6 +92,4 @@ class LdapSettings:
     """What is ignored anyway: continuation references to partitions whose first RDN is one of these."""
     repeats_cookies: bool = False
     """Whether the server hands out one cookie for all pages of a listing."""
-    fills_pages: bool = False
-    """Whether every page of a listing but the last one has as many entries as were asked for."""
     limits: Limits = field(default_factory=Limits)

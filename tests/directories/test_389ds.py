@@ -202,3 +202,22 @@ async def test_new_password_is_taken_at_once_though_it_was_a_wrong_one(ds: Direc
         with changed(ds, "cn=config", "on", passwordMustChange="off"):
             ds.replace(dn, userPassword="the new one")
         assert await client.auth("fritz", "the new one")
+
+
+async def test_list_is_complete_over_several_databases(ds: DirectoryServer389, tmp_path: Path) -> None:
+    """Where a database ends, the server ends a page, full or not, with somebody or without: there is more all the same."""
+    for name in ("empty", "branch", "last"):
+        suffix = f"ou={name},{BASE}"
+        ds.add_database(name, suffix, BASE)
+        ds.add((suffix, {"objectClass": ["organizationalUnit"], "ou": [name]}))
+        if name != "empty":
+            ds.add(*(_moved(person(f"{name}{number}"), suffix) for number in range(7)))
+    async with bridge(ds, tmp_path, directory="page_size: 5") as client:
+        users = {user["userName"] for user in await client.list_users()}
+        assert client.last_refresh()["page_count"] > 1200
+    assert {f"{name}{number}" for name in ("branch", "last") for number in range(7)} <= users
+    assert len(users) == BULK_COUNT + len(NAMES) + 14
+
+
+def _moved(entry: Entry, suffix: str) -> Entry:
+    return entry[0].replace(PEOPLE, suffix), entry[1]
