@@ -204,6 +204,24 @@ async def test_new_password_is_taken_at_once_though_it_was_a_wrong_one(ds: Direc
         assert await client.auth("fritz", "the new one")
 
 
+async def test_id_stays_when_somebody_is_renamed_and_a_removal_is_confirmed_by_it(
+    ds: DirectoryServer389, tmp_path: Path
+) -> None:
+    """By its nsUniqueId it is the same user; who was deleted is asked for by it, and goes."""
+    ds.add(person("paul"), person("quentin"))
+    async with bridge(ds, tmp_path) as client:
+        assert {"paul", "quentin"} <= {user["userName"] for user in await client.list_users()}
+        ds.modify(f"dn: uid=paul,{PEOPLE}\nchangetype: modrdn\nnewrdn: uid=paula\ndeleteoldrdn: 1\n")
+        ds.modify(f"dn: uid=quentin,{PEOPLE}\nchangetype: delete\n")
+        await client.service.bridge.directories["company"].refresh()
+        report = client.last_refresh()
+        assert (report["renamed_count"], report["removed_count"], report["withheld_count"]) == (1, 1, 0)
+        names = {user["userName"] for user in await client.list_users()}
+    assert "paula" in names
+    assert not {"paul", "quentin"} & names
+    ds.modify(f"dn: uid=paula,{PEOPLE}\nchangetype: delete\n")
+
+
 async def test_list_is_complete_over_several_databases(ds: DirectoryServer389, tmp_path: Path) -> None:
     """Where a database ends, the server ends a page, full or not, with somebody or without: there is more all the same."""
     for name in ("empty", "branch", "last"):

@@ -213,7 +213,7 @@ async def test_wrong_password_ten_times_counts_once_at_the_server(domain: Samba,
 
 
 async def test_new_password_is_taken_at_once_though_it_was_a_wrong_one(domain: Samba, tmp_path: Path) -> None:
-    """PwdLastSet shows that a password was set, and what was refused before is asked again."""
+    """A new pwdLastSet shows that a password was set, and what was refused before is asked again."""
     domain.change(add=[account("nele")])
     async with bridge(domain, tmp_path) as client:
         assert not await client.auth("nele", "the-new-one-2")
@@ -222,7 +222,7 @@ async def test_new_password_is_taken_at_once_though_it_was_a_wrong_one(domain: S
 
 
 async def test_id_stays_when_somebody_is_renamed_and_moved(domain: Samba, tmp_path: Path) -> None:
-    """ObjectGUID tells that it is the same user: a renaming is reported, and nobody is missing."""
+    """By its objectGUID it is the same user: a renaming is reported, and nobody is missing."""
     domain.change(add=[account("paul")])
     guid = domain.read(f"CN=paul,{PEOPLE}", "objectGUID")["objectGUID"][0]
     async with bridge(domain, tmp_path, users="users: {}", directory="") as client:
