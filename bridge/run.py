@@ -99,6 +99,8 @@ def ldap_settings(loaded: Loaded, position: int) -> LdapSettings:
         reuse_bind_connections=section.pool.reuse_binds,
         page_size_count=section.page_size,
         ignore_references=section.referrals == "ignore",
+        ignored_references=section.ignored_references,
+        repeats_cookies=section.repeats_cookies,
     )
 
 
@@ -155,6 +157,7 @@ def make_source(loaded: Loaded, position: int, observe: Observer) -> DirectorySo
         users_filter=section.users_filter,
         attribute_map=section.attribute_map,
         bases=section.users.bases,
+        container=section.users_container,
         scope=_SCOPES[section.users.scope],
         login_template=section.login_template,
         list_disabled=section.disabled_accounts == "list",

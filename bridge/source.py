@@ -38,6 +38,8 @@ class DirectorySource:
     attribute_map: AttributeMap
     bases: tuple[str, ...] = ()
     """Empty: the directory's default naming context, asked for once."""
+    container: str | None = None
+    """Where users are below that naming context; None: anywhere."""
     scope: Scope = Scope.SUBTREE
     login_template: FilterTemplate | None = None
     """None: users are found through the last listing, since their names are composed."""
@@ -69,7 +71,8 @@ class DirectorySource:
     def __post_init__(self) -> None:
         wanted = (*self.attribute_map.attributes, *(self.groups.user_attributes if self.groups else ()))
         self._attributes = tuple({name.lower(): name for name in wanted}.values())
-        names = {name.lower(): name for name in (*self._attributes, *self.password_changed)}
+        states = (state.attribute for state in self.attribute_map.account_states)
+        names = {name.lower(): name for name in (*self._attributes, *states, *self.password_changed)}
         self._login_attributes = tuple(names.values())
         self._mark_names = tuple(name.lower() for name in self.password_changed)
         self.finds_by_user_name = self.login_template in (None, self._default_template())
@@ -91,7 +94,8 @@ class DirectorySource:
                     server=root.server,
                     remedy="Set users.bases.",
                 )
-            self.bases = (root.default_naming_context,)
+            context = root.default_naming_context
+            self.bases = (f"{self.container},{context}" if self.container else context,)
         return self.bases
 
     def listing_search(self, base: str) -> SearchRequest:

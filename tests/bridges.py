@@ -19,9 +19,18 @@ from tests.slapd import PEOPLE, READER, READER_PASSWORD, Slapd, require
 CALLER, CALLER_PASSWORD = "mailstore", "caller ü password"
 
 
-def configuration(server: str, folder: Path, *, directory: str = "", users: str = "", more: str = "") -> Path:
+def configuration(
+    server: str,
+    folder: Path,
+    *,
+    preset: str = "openldap",
+    reader: tuple[str, str] = (READER, READER_PASSWORD),
+    directory: str = "",
+    users: str = "",
+    more: str = "",
+) -> Path:
     """A configuration file for one directory; `directory`, `users` and `more` are lines of YAML."""
-    for name, text in (("caller", CALLER_PASSWORD), ("reader", READER_PASSWORD)):
+    for name, text in (("caller", CALLER_PASSWORD), ("reader", reader[1])):
         file = folder / f"{name}.password"
         file.write_text(text + "\n")
         file.chmod(0o600)
@@ -35,9 +44,9 @@ endpoints:
     callers: [{{username: {CALLER}, password_file: {folder}/caller.password}}]
 directories:
   - name: company
-    preset: openldap
+    preset: {preset}
     servers: ["{server}"]
-    bind: {{dn: "{READER}", password_file: {folder}/reader.password}}
+    bind: {{dn: '{reader[0]}', password_file: {folder}/reader.password}}
     {users or f'users: {{bases: ["{PEOPLE}"]}}'}
     {directory}
 {more or "cache: {refresh_ahead: false}"}
@@ -79,6 +88,19 @@ class Client:
         assert status == 200, answer
         assert set(answer) == {"succeeded"}
         return bool(answer["succeeded"])
+
+    def last_login(self) -> dict[str, Any]:
+        """What the log says of the last login."""
+        return self._last("login.")
+
+    def last_refresh(self) -> dict[str, Any]:
+        """What the log says of the last listing."""
+        return self._last("refresh.finished")
+
+    def _last(self, kind: str) -> dict[str, Any]:
+        lines = [json.loads(line) for line in self.log.getvalue().splitlines()]
+        found: dict[str, Any] = next(line for line in reversed(lines) if line["event"].startswith(kind))
+        return found
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ from bridge.config.schema import (
 )
 from bridge.config.values import ServerUrl, parse_domain, parse_fingerprint, parse_name_server, parse_server_url
 from bridge.groups import GroupRules, GroupWay
-from bridge.mapping import AddressRules, AttributeMap, MappingError, parse_item
+from bridge.mapping import AddressRules, AttributeMap, IdForm, MappingError, parse_item
 from bridge.mapping.addresses import fold_domain
 from bridge.syntax.attributes import is_attribute_description
 from bridge.syntax.dn import DNError, dn_key, parse_dn
@@ -304,7 +304,9 @@ class DirectorySection(Section):
     timeouts: TimeoutsSection = Field(TimeoutsSection(), description="How long is waited.")
     pool: PoolSection = Field(PoolSection(), description="Connections for user binds.")
     page_size: int = Field(1000, ge=1, le=100_000, description="Entries that are asked for at once.")
-    referrals: Literal["error", "ignore"] = Field("error", description="Never followed; ignore leaves them out.")
+    referrals: Literal["error", "ignore"] = Field(
+        "error", description="Never followed. ignore leaves out what they lead to; error refuses such a list."
+    )
     users: UsersSection = Field(UsersSection(), description="Which entries are users.")
     attributes: AttributesSection = Field(AttributesSection(), description="What users are made of.")
     emails: EmailsSection = Field(EmailsSection(), description="Which addresses are taken.")
@@ -410,7 +412,7 @@ class DirectorySection(Section):
         """The mapping, parsed."""
         return AttributeMap(
             id_attribute=self.attributes.id or self._preset.id,
-            id_form=self._preset.id_form,
+            id_form=self._id_form,
             user_name=tuple(map(parse_item, self.items("user_name"))),
             full_name=tuple(map(parse_item, self.items("full_name"))),
             email_addresses=tuple(map(parse_item, self.items("email_addresses"))),
@@ -421,9 +423,30 @@ class DirectorySection(Section):
         )
 
     @property
+    def _id_form(self) -> IdForm:
+        own, preset = self.attributes.id, self._preset
+        is_presets = own is None or preset.id is None or own.lower() == preset.id.lower()
+        return preset.id_form if is_presets else IdForm.TEXT
+
+    @property
     def password_changed(self) -> tuple[str, ...]:
         """The attributes that take another value when a password is set."""
         return self._preset.password_changed
+
+    @property
+    def users_container(self) -> str | None:
+        """Where users are below the naming context, if no base is configured."""
+        return self._preset.users_container
+
+    @property
+    def ignored_references(self) -> tuple[str, ...]:
+        """The first RDNs of partitions in which nobody is a person."""
+        return self._preset.ignored_references
+
+    @property
+    def repeats_cookies(self) -> bool:
+        """Whether the server hands out one cookie for all pages."""
+        return self._preset.repeats_cookies
 
     @property
     def login_template(self) -> FilterTemplate | None:

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from bridge.config.yaml12 import read_yaml
 from bridge.groups import GroupRules, GroupWay
-from bridge.mapping import AccountState, IdForm
+from bridge.mapping import AccountState, IdForm, parse_item
 from bridge.model import Rejection
+from bridge.syntax.attributes import is_attribute_description
+from bridge.syntax.dn import parse_dn
+from bridge.syntax.filters import parse_filter, parse_filter_template
 from bridge.syntax.times import TimeForm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _parsed_by(parse: Callable[[str], object]) -> AfterValidator:
+    """Takes a text only if it is one of those that `parse` reads, as the configuration does."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(check)
+
+
+def _check_attribute(text: str) -> str:
+    if not is_attribute_description(text):
+        raise ValueError(f"{text!r} is no name of an attribute")
+    return text
+
+
+_Attribute = Annotated[str, AfterValidator(_check_attribute)]
+_Items = tuple[Annotated[str, _parsed_by(parse_item)], ...]
 
 
 class PresetState(BaseModel):
@@ -20,10 +46,16 @@ class PresetState(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rejection: Literal["account_disabled", "account_expired", "account_locked", "must_change_password"]
-    attribute: str
+    attribute: _Attribute
     equals: str | None = None
     bit: int | None = None
     past: TimeForm | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if sum(test is not None for test in (self.equals, self.bit, self.past)) > 1:
+            raise ValueError("takes one of equals, bit and past")
+        return self
 
     def build(self) -> AccountState:
         """The state as the mapping tests it."""
@@ -78,9 +110,9 @@ class PresetAttributes(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    user_name: tuple[str, ...] = Field((), alias="userName")
-    full_name: tuple[str, ...] = Field((), alias="fullName")
-    email_addresses: tuple[str, ...] = Field((), alias="emailAddresses")
+    user_name: _Items = Field((), alias="userName")
+    full_name: _Items = Field((), alias="fullName")
+    email_addresses: _Items = Field((), alias="emailAddresses")
 
 
 class Preset(BaseModel):
@@ -89,23 +121,36 @@ class Preset(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     description: str
-    users_filter: str
-    id: str | None = None
+    users_filter: Annotated[str, _parsed_by(parse_filter)]
+    users_container: Annotated[str, _parsed_by(parse_dn)] | None = None
+    """Where users are below the naming context, if no base is configured; None: anywhere."""
+    id: _Attribute | None = None
     """None takes the DN."""
     id_form: IdForm = IdForm.TEXT
     attributes: PresetAttributes
-    login_filter: str | None = None
+    login_filter: Annotated[str, _parsed_by(parse_filter_template)] | None = None
     """None makes it from userName."""
     account_states: tuple[PresetState, ...] = ()
     groups: PresetGroups = PresetGroups()
-    password_changed: tuple[str, ...] = ()
+    password_changed: tuple[_Attribute, ...] = ()
     """Attributes that take another value when a password is set."""
+    ignored_references: tuple[Annotated[str, _parsed_by(parse_dn)], ...] = ()
+    """Partitions beside the users' own in which nobody is a person, each by its first RDN: `DC=DomainDnsZones`."""
+    repeats_cookies: bool = False
+    """Whether every page of a listing comes with the same cookie, so that it proves nothing."""
 
 
 def load_preset(name: str) -> Preset:
     """The preset of that name, which must be one of `preset_names`."""
+    return Preset.model_validate(_read(name))
+
+
+def _read(name: str) -> dict[str, Any]:
+    """What the file says; a file that is `based_on` another one says only what is different."""
     document = read_yaml((resources.files(__package__) / "presets" / f"{name}.yaml").read_text("utf-8"))
-    return Preset.model_validate(document.value)
+    values: dict[str, Any] = dict(document.value)
+    basis = values.pop("based_on", None)
+    return values if basis is None else {**_read(basis), **values}
 
 
 def preset_names() -> tuple[str, ...]:

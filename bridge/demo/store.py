@@ -42,13 +42,15 @@ class Store:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, dn: str, attributes: Mapping[str, Sequence[str]]) -> None:
+    def add(self, dn: str, attributes: Mapping[str, Sequence[str | bytes]]) -> None:
         """Adds an entry, with an entryUUID made of its DN. Raises `ValueError` where it stands there already."""
         path = normalize_dn(dn)
         if path in self._by_path:
             raise ValueError(f"{dn} stands there already")
-        named = {"entryUUID": [str(uuid.uuid5(uuid.NAMESPACE_X500, dn))], **attributes}
-        values = {name.lower(): [value.encode() for value in found] for name, found in named.items()}
+        named: dict[str, Sequence[str | bytes]] = {**attributes}
+        if "entryuuid" not in map(str.lower, named):
+            named["entryUUID"] = [str(uuid.uuid5(uuid.NAMESPACE_X500, dn))]
+        values = {name.lower(): list(map(_to_bytes, found)) for name, found in named.items()}
         entry = StoredEntry(dn, path, values, {name.lower(): name for name in named})
         self._entries.append(entry)
         self._by_path[path] = entry
@@ -85,3 +87,7 @@ class Store:
             if isinstance(part, Equal) and part.attribute.lower() in _INDEXED:
                 return self._index.get((part.attribute.lower(), fold(part.value)), ())
         return self._entries
+
+
+def _to_bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value

@@ -180,6 +180,9 @@ class Connection(asyncio.BufferedProtocol):
         if self.is_usable and self._transport is not None:
             self._transport.write(messages.write_unbind(self._next_id()))
             self._transport.close()
+            if self.ssl_object is not None:
+                # Our close_notify has left. asyncio would wait half a minute for the server's, which nobody needs.
+                self._transport.abort()
         self._fail(self.peer.unavailable("the connection was closed"))
 
     def abort(self) -> None:

@@ -14,6 +14,7 @@ from bridge.errors import SearchIncomplete
 from bridge.events import ListingProgressed
 from bridge.ldap import messages
 from bridge.ldap.ranges import complete_ranges
+from bridge.ldap.references import find_needed
 from bridge.ldap.results import SUCCESS, search_error
 from bridge.syntax.ber import BerError
 
@@ -28,11 +29,46 @@ if TYPE_CHECKING:
     from bridge.ldap.settings import LdapSettings
 
 
+_LOOK_INTO_LOG = "Look into the server's own log."
+_OTHER_PRESET = (
+    "389 Directory Server and Samba have one cookie for all pages: if it is one of them, set preset 389ds or samba. "
+    "Otherwise look into the server's own log."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Page:
     entries: list[Entry]
     cookie: bytes
     """Empty on the last page."""
+
+
+class _Progress:
+    """Whether the server goes on from page to page of one search, instead of handing out the same for ever.
+
+    Its cookies show it, each of which comes once, and each page brings something. 389 DS and Samba have one cookie for
+    all pages, the number of the search: there, no page begins with the entry with which an earlier one began. Their
+    pages may have gaps: at 389 DS where the database of a branch ends, at Samba where somebody was deleted meanwhile.
+    """
+
+    def __init__(self, settings: LdapSettings) -> None:
+        self._repeats_cookies = settings.repeats_cookies
+        self._seen: set[object] = set()
+
+    def find_fault(self, cookie: bytes, exchange: Exchange) -> tuple[str, str] | None:
+        """What is wrong with a page that is not the last one, and what to do about it; or None."""
+        if self._repeats_cookies:
+            mark: object = exchange.entries[0].dn if exchange.entries else None
+            fault = "two pages began with the same entry", _LOOK_INTO_LOG
+        elif exchange.entries or exchange.references:
+            mark, fault = cookie, ("the server handed out the same cookie twice", _OTHER_PRESET)
+        else:
+            return "a page before the last one came without entries", _LOOK_INTO_LOG
+        if mark in self._seen:
+            return fault
+        if mark is not None:
+            self._seen.add(mark)
+        return None
 
 
 class Listing:
@@ -77,17 +113,16 @@ class Listing:
                     await self._pace.breathe()
 
     async def _read_pages(self, search: SearchRequest) -> AsyncIterator[list[Entry]]:
-        cookies: set[bytes] = set()
+        progress = _Progress(self._settings)
         exchange = self._request_page(search, b"")
         while True:
-            page = await self._receive_page(search, exchange, cookies)
+            page = await self._receive_page(search, exchange, progress)
             if page.cookie:
                 # The server works on the next page while this one is being mapped.
                 exchange = self._request_page(search, page.cookie)
             yield await complete_ranges(page.entries, self._connection, self._settings.limits)
             if not page.cookie:
                 return
-            cookies.add(page.cookie)
 
     def _is_paged(self, search: SearchRequest) -> bool:
         """Whether the answer comes in pages. One entry at most needs none, and 389 DS sends no control without any."""
@@ -97,7 +132,7 @@ class Listing:
         controls = messages.write_paging(self._settings.page_size_count, cookie) if self._is_paged(search) else b""
         return self._connection.send_search(search, controls)
 
-    async def _receive_page(self, search: SearchRequest, exchange: Exchange, cookies: set[bytes]) -> _Page:
+    async def _receive_page(self, search: SearchRequest, exchange: Exchange, progress: _Progress) -> _Page:
         """The page, once everything about it has been found in order."""
         response = await self._wait(exchange)
         if response.result_code != SUCCESS or response.referrals:
@@ -106,10 +141,8 @@ class Listing:
             raise self._incomplete(search, f"a page came with the message {response.diagnostic_message!r}")
         self._check_references(search, exchange)
         cookie = self._read_cookie(search, response)
-        if cookie and not (exchange.entries or exchange.references):
-            raise self._incomplete(search, "a page before the last one came without entries")
-        if cookie in cookies:
-            raise self._incomplete(search, "the server handed out the same cookie twice")
+        if cookie and (fault := progress.find_fault(cookie, exchange)):
+            raise self._incomplete(search, *fault)
         self._count(search, exchange)
         return _Page(exchange.entries, cookie)
 
@@ -134,10 +167,11 @@ class Listing:
     def _check_references(self, search: SearchRequest, exchange: Exchange) -> None:
         if not exchange.references:
             return
-        if not self._settings.ignore_references:
+        needed = find_needed(exchange.references, self._settings)
+        if needed is not None:
             raise self._incomplete(
                 search,
-                f"the server refers to {exchange.references[0]} for some of the entries",
+                f"the server refers to {needed} for some of the entries",
                 "Configure that server as a directory, or set `referrals: ignore` if nobody in there matters.",
             )
         self.ignored_reference_count += len(exchange.references)
@@ -158,7 +192,7 @@ class Listing:
         self,
         search: SearchRequest,
         detail: str,
-        remedy: str = "Look into the server's own log.",
+        remedy: str = _LOOK_INTO_LOG,
     ) -> SearchIncomplete:
         peer = self._connection.peer
         return SearchIncomplete(

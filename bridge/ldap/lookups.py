@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bridge.errors import DirectoryUnavailable, SearchIncomplete
 from bridge.ldap.ranges import complete_ranges
+from bridge.ldap.references import find_needed
 from bridge.ldap.results import SIZE_LIMIT_EXCEEDED, SUCCESS, search_error
 
 if TYPE_CHECKING:
@@ -68,9 +69,10 @@ class LookupConnections:
         )
         if response.result_code != SUCCESS and not reached_limit:
             raise search_error(response, connection.peer, search.base)
-        if exchange.references and not self._settings.ignore_references:
+        needed = find_needed(exchange.references, self._settings) if exchange.references else None
+        if needed is not None:
             raise SearchIncomplete(
-                f"the search below {search.base!r} refers to {exchange.references[0]}",
+                f"the search below {search.base!r} refers to {needed}",
                 directory=self._settings.directory,
                 server=connection.peer.server,
                 remedy="Configure that server as a directory, or set `referrals: ignore` if nobody in there matters.",

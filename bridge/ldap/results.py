@@ -48,7 +48,8 @@ ASK_ANOTHER_SERVER = frozenset((BUSY, UNAVAILABLE, OTHER))
 _ENCRYPT = "Use ldaps:// or StartTLS; Active Directory with LDAP signing refuses passwords over plain LDAP, too."
 _RIGHTS = "Give the service account the right to search and read below the configured bases."
 _LIMITS = (
-    "Raise the server's limits for the service account (OpenLDAP: limits … size.prtotal=unlimited), or lower page_size."
+    "Raise the server's limits for the service account (OpenLDAP: limits … size.prtotal=unlimited; "
+    "389 DS: nsslapd-pagedlookthroughlimit, or nsPagedLookThroughLimit in its entry), or lower page_size."
 )
 _SEARCH_WRONG = "Check users.bases, users.filter and attributes of this directory."
 _ACL = "Let users authenticate themselves (OpenLDAP: access to attrs=userPassword by anonymous auth)."
@@ -98,6 +99,16 @@ _NT_REJECTIONS = {
     "ACCOUNT_LOCKED_OUT": Rejection.ACCOUNT_LOCKED,
 }
 
+# eDirectory: "NDS error: login lockout (-197)"; results 49 and 53 alike carry the cause in brackets.
+_NDS_CAUSE = re.compile(r"\bNDS error: .*\((-\d{3})\)")
+_NDS_REJECTIONS = {
+    "-197": Rejection.ACCOUNT_LOCKED,
+    "-218": Rejection.NOT_AT_THIS_TIME,
+    "-220": Rejection.ACCOUNT_DISABLED,  # or the account has ended
+    "-222": Rejection.PASSWORD_EXPIRED,  # and no grace logins are left
+    "-669": Rejection.WRONG_PASSWORD,
+}
+
 # draft-behera-ldap-password-policy-11 §6.2; the numbers from 3 on speak of changing a password.
 _PASSWORD_EXPIRED = 0
 _POLICY_REJECTIONS = {
@@ -130,9 +141,11 @@ def judge_user_bind(response: Response, peer: Peer) -> BindResult:
     elif code == UNWILLING_TO_PERFORM:
         # 389 DS: the policy control calls a disabled account locked, so the result speaks first.
         is_locked = _LOCKED.search(response.diagnostic_message) is not None
-        rejection = Rejection.ACCOUNT_LOCKED if is_locked else Rejection.ACCOUNT_DISABLED
+        rejection = _nds_rejection(response) or (Rejection.ACCOUNT_LOCKED if is_locked else Rejection.ACCOUNT_DISABLED)
     elif code in _BIND_REJECTIONS:
-        rejection = _ad_rejection(response) or _policy_rejection(response) or _BIND_REJECTIONS[code]
+        rejection = (
+            _ad_rejection(response) or _nds_rejection(response) or _policy_rejection(response) or _BIND_REJECTIONS[code]
+        )
     else:
         raise _bind_error(response, peer)
     return BindResult(peer.server, rejection, _policy_notice(response), code, response.diagnostic_message)
@@ -211,6 +224,11 @@ def _ad_rejection(response: Response) -> Rejection | None:
         return _AD_REJECTIONS.get(int(cause[1], 16))
     status = _NT_STATUS.search(message)
     return _NT_REJECTIONS.get(status[1]) if status else None
+
+
+def _nds_rejection(response: Response) -> Rejection | None:
+    cause = _NDS_CAUSE.search(response.diagnostic_message)
+    return _NDS_REJECTIONS.get(cause[1]) if cause else None
 
 
 def _policy_rejection(response: Response) -> Rejection | None:

@@ -126,4 +126,8 @@ class LdapSettings:
     reuse_bind_connections: bool = True
     page_size_count: int = 1000
     ignore_references: bool = False
+    ignored_references: tuple[str, ...] = ()
+    """What is ignored anyway: continuation references to partitions whose first RDN is one of these."""
+    repeats_cookies: bool = False
+    """Whether the server hands out one cookie for all pages of a listing."""
     limits: Limits = field(default_factory=Limits)

@@ -103,11 +103,14 @@ class AttributeMap:
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """The attribute descriptions to ask for, each once."""
+        """The attribute descriptions that a listing needs, each once.
+
+        States that take nobody out of the list are asked for when somebody logs in: a server may have to compute them.
+        """
         items = (*self.user_name, *self.full_name, *self.email_addresses)
         names = [self.id_attribute] if self.id_attribute else []
         names += [name for item in items for name in item.attributes]
-        names += [state.attribute for state in self.account_states]
+        names += [state.attribute for state in self.account_states if state.rejection in _LASTING]
         return tuple({name.lower(): name for name in names}.values())
 
     @property

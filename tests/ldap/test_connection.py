@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +18,7 @@ from bridge.syntax.ber import message_size, read_header
 from bridge.syntax.filters import Present
 
 SEARCH = SearchRequest("dc=example,dc=com", Scope.SUBTREE, Present("uid"), ("uid",))
-SEARCH_TAG, ABANDON_TAG = 0x63, 0x50
+SEARCH_TAG, ABANDON_TAG, UNBIND_TAG = 0x63, 0x50, 0x42
 
 
 @asynccontextmanager
@@ -87,3 +90,29 @@ async def test_what_was_gathered_is_not_sent_over_a_connection_that_has_ended() 
             await connection.wait(exchange)
         with contextlib.suppress(ConnectionResetError):
             assert await asyncio.wait_for(reader.read(65536), 5) == b""
+
+
+async def test_close_does_not_wait_for_the_servers_farewell_under_tls(
+    make_certificate: Callable[..., tuple[Path, Path]], authority_file: Path
+) -> None:
+    """Samba, one process that may be busy, answers no close_notify for a while; RFC 8446 §6.1 needs nobody to wait."""
+    server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_tls.load_cert_chain(*make_certificate())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepting = asyncio.create_task(asyncio.to_thread(_shake_hands, listener, server_tls))
+        address = ServerAddress("ldaps", "127.0.0.1", listener.getsockname()[1])
+        client_tls = ssl.create_default_context(cafile=str(authority_file))
+        connection = await open_connection(LdapSettings("company", (address,), tls=client_tls), address)
+        transport = connection._transport
+        assert transport is not None
+        client = transport.get_extra_info("socket")
+        with await accepting as peer:
+            connection.close()
+            for _ in range(3):  # turns of the event loop, and no time
+                await asyncio.sleep(0)
+            assert client.fileno() == -1
+            assert tags_of(await asyncio.to_thread(peer.recv, 100)) == [UNBIND_TAG]
+
+
+def _shake_hands(listener: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
+    return tls.wrap_socket(listener.accept()[0], server_side=True)

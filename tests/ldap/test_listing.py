@@ -15,6 +15,7 @@ from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable
 from bridge.events import Event, OperationEnded
 from bridge.groups import GroupRules, GroupScope
 from bridge.ldap.directory import LdapDirectory
+from bridge.ldap.references import is_ignored
 from bridge.ldap.settings import LdapSettings, Limits, ServerAddress
 from bridge.mapping import AttributeMap, parse_item
 from bridge.model import Secret
@@ -263,8 +264,131 @@ async def test_listing_that_cannot_be_proven_complete_is_an_error(
 async def test_listing_ends_at_a_cookie_that_comes_twice() -> None:
     """A server that hands out one cookie for ever doesn't keep us for ever."""
     async with FaultyServer(small_directory(*UIDS), on_search=same_cookie) as server:
-        with pytest.raises(SearchIncomplete, match="same cookie twice"):
+        with pytest.raises(SearchIncomplete, match="same cookie twice") as caught:
             await list_all(server)
+    assert "set preset 389ds or samba" in caught.value.remedy
+
+
+def in_pages(*sizes: int, cookie: bytes = b"1") -> OnSearch:
+    """Pages of so many entries, each but the last with the same cookie, as 389 DS sends them."""
+    pages = iter(enumerate(sizes))
+
+    async def script(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+        number, size = next(pages)
+        for position in range(size):
+            entry(session, message, f"uid=u{number}-{position},{PEOPLE}", uid=[b"x"])
+        end(session, message, controls=wire.write_paging(cookie if number + 1 < len(sizes) else b""))
+        return True
+
+    return script
+
+
+@pytest.mark.parametrize("sizes", [(10, 10, 10, 4), (10, 9, 3, 10), (10, 0, 0, 10), (0, 3), (10, 10, 0), (3,), (0,)])
+async def test_listing_with_one_cookie_for_all_pages_is_complete(sizes: tuple[int, ...]) -> None:
+    """389 DS and Samba number the search, not the page; where a branch's database ends or somebody is gone, a page has a gap."""
+    async with FaultyServer(small_directory(), on_search=in_pages(*sizes)) as server:
+        entries, page_count, _ = await list_all(server, repeats_cookies=True)
+    assert (len(entries), page_count) == (sum(sizes), len(sizes))
+
+
+@pytest.mark.parametrize("sizes", [(10, 10), (10, 0, 10)])
+async def test_listing_with_one_cookie_is_refused_where_each_page_should_have_its_own(sizes: tuple[int, ...]) -> None:
+    """The twin: without the preset, the same pages prove nothing."""
+    async with FaultyServer(small_directory(), on_search=in_pages(*sizes, 1)) as server:
+        with pytest.raises(SearchIncomplete, match=r"same cookie twice|without entries"):
+            await list_all(server)
+
+
+async def test_listing_with_one_cookie_ends_where_the_server_begins_anew() -> None:
+    """A server that hands out the same page for ever doesn't keep us for ever, whatever its cookies say."""
+    async with FaultyServer(small_directory(*UIDS), on_search=same_cookie) as server:
+        with pytest.raises(SearchIncomplete, match="began with the same entry"):
+            await list_all(server, repeats_cookies=True)
+
+
+async def test_listing_with_one_cookie_ends_though_pages_without_anybody_never_do() -> None:
+    """Empty pages are counted like others."""
+    async with FaultyServer(small_directory(), on_search=no_entries_but_a_cookie) as server:
+        with pytest.raises(SearchIncomplete, match="more than 20 pages"):
+            await list_all(server, repeats_cookies=True, limits=Limits(page_count=20))
+
+
+async def test_listing_with_one_cookie_ends_where_the_server_has_forgotten_it() -> None:
+    """389 DS answers a cookie that it doesn't know any more with success and nobody, and says so in words."""
+    script = on_page(3, forgotten_cookie)
+    async with FaultyServer(small_directory(*UIDS), on_search=script) as server:
+        with pytest.raises(SearchIncomplete, match="Simple Paged Results Search abandoned"):
+            await list_all(server, repeats_cookies=True)
+
+
+PARTITIONS = ("DC=DomainDnsZones", "DC=ForestDnsZones", "CN=Configuration")
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("ldap://DomainDnsZones.example.com/DC=DomainDnsZones,DC=example,DC=com", True),
+        ("ldap://ForestDnsZones.example.com/DC=ForestDnsZones,DC=example,DC=com", True),
+        ("ldap://example.com/CN=Configuration,DC=example,DC=com", True),
+        ("ldaps://example.com/CN=Configuration,DC=example,DC=com??sub", True),
+        ("LDAP://example.com:389/cn=configuration%2cdc=example,dc=com", True),
+        ("ldap://child.example.com/DC=child,DC=example,DC=com", False),
+        ("ldap://example.com/CN=Configuration,OU=staff,DC=example,DC=com", False),
+        ("ldap://example.com/OU=x,CN=Configuration,DC=example,DC=com", False),
+        ("ldap://example.com/CN=Configuration", False),
+        ("ldap://example.com/CN=Schema,CN=Configuration,DC=example,DC=com", False),
+        ("ldap://example.com/OU=people,DC=DomainDnsZones,DC=example,DC=com", False),
+        ("ldap://example.com/CN=Configuration+OU=staff,DC=example,DC=com", False),
+        ("ldap://CN=Configuration,DC=example,DC=com", False),
+        ("http://example.com/CN=Configuration,DC=example,DC=com", False),
+        ("ldap://example.com/", False),
+        ("ldap://example.com/not a DN", False),
+        ("ldap://example.com/%ff%fe", False),
+        ("", False),
+    ],
+)
+def test_reference_is_ignored_only_where_it_leads_to_a_partition_without_people(uri: str, expected: bool) -> None:
+    """MS-ADTS §3.1.1.4.7: the partitions below a domain; other domains, and everything that is not understood, count."""
+    assert is_ignored(uri, PARTITIONS) is expected
+    assert not is_ignored(uri, ())
+
+
+def refers_to(*uris: bytes) -> OnSearch:
+    """Adds references to each answer."""
+
+    async def script(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+        for uri in uris:
+            content = ber.write_element(wire.SEARCH_REFERENCE, ber.write_octets(uri))
+            session._writer.write(ber.write_element(ber.SEQUENCE, ber.write_integer(message.id), content))
+        return False
+
+    return script
+
+
+CONFIGURATION, CHILD = b"ldap://e.com/CN=Configuration,DC=e,DC=com", b"ldap://c.e.com/DC=c,DC=e,DC=com"
+
+
+async def test_references_to_partitions_without_people_are_counted_and_ignored() -> None:
+    """A listing and a look-up from the root of an Active Directory domain are complete without them."""
+    async with FaultyServer(small_directory(*UIDS), on_search=refers_to(CONFIGURATION)) as server:
+        entries, _, ignored_count = await list_all(server, ignored_references=PARTITIONS)
+        directory = LdapDirectory(settings(server, ignored_references=PARTITIONS), lambda _event: None)
+        assert len(await directory.look_up(SEARCH)) == 25
+        await directory.aclose()
+    assert (len(entries), ignored_count) == (25, 3)
+
+
+@pytest.mark.parametrize("options", [{}, {"ignored_references": PARTITIONS}])
+async def test_references_to_another_domain_make_a_search_incomplete(options: dict[str, object]) -> None:
+    """Its people may be wanted; the message names the reference that counts, not the first one."""
+    async with FaultyServer(small_directory(*UIDS), on_search=refers_to(CONFIGURATION, CHILD)) as server:
+        named = "DC=c,DC=e,DC=com" if options else "CN=Configuration"
+        with pytest.raises(SearchIncomplete, match=named):
+            await list_all(server, **options)
+        directory = LdapDirectory(settings(server, **options), lambda _event: None)
+        with pytest.raises(SearchIncomplete, match=named):
+            await directory.look_up(SEARCH)
+        await directory.aclose()
 
 
 async def test_listing_counts_references_that_may_be_ignored() -> None:

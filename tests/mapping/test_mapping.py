@@ -119,8 +119,8 @@ def entry(dn: str = "uid=a,dc=e", **attributes: list[bytes]) -> Entry:
 
 
 def test_attribute_map_asks_for_each_attribute_once() -> None:
-    """The search names what the mapping needs, and no more."""
-    names = ("entryUUID", "uid", "mail", "displayName", "givenName", "sn", "userAccountControl", "locked", "expired")
+    """A listing names what the mapping needs, and no more: a lock, which takes nobody out of the list, isn't asked for."""
+    names = ("entryUUID", "uid", "mail", "displayName", "givenName", "sn", "userAccountControl", "expired")
     assert MAP.attributes == names
     assert MAP.user_name_attribute is None
     assert AttributeMap(None, (parse_item("uid"),)).user_name_attribute == "uid"

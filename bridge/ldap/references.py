@@ -1,0 +1,44 @@
+"""Continuation references (RFC 4511 §4.5.3): which of them lead to nobody, so that nothing is missing without them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from bridge.syntax.dn import normalize_dn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bridge.ldap.settings import LdapSettings
+
+_LDAP_URL = re.compile(r"ldaps?://[^/?]*/([^?]*)", re.IGNORECASE)
+
+
+def is_ignored(uri: str, ignored: Iterable[str]) -> bool:
+    """Whether the URI (RFC 4516 §2) names a partition of a domain whose first RDN is one of `ignored`.
+
+    The rest of the DN must be a domain's (`DC=…` throughout): `CN=Configuration,OU=staff,DC=example,DC=com` is no
+    partition, but somebody's folder. What can't be read is not ignored.
+    """
+    found = _LDAP_URL.fullmatch(uri.partition("?")[0])
+    if found is None:
+        return False
+    try:
+        name = normalize_dn(unquote_to_bytes(found[1]).decode())
+    except ValueError:  # no UTF-8, or no DN
+        return False
+    domain = name[1:]
+    return bool(domain) and all(map(_is_of_domain, domain)) and any(name[:1] == normalize_dn(rdn) for rdn in ignored)
+
+
+def _is_of_domain(rdn: Iterable[tuple[str, str]]) -> bool:
+    return all(kind == "dc" for kind, _ in rdn)
+
+
+def find_needed(uris: Iterable[str], settings: LdapSettings) -> str | None:
+    """The first reference behind which there may be users, or None."""
+    if settings.ignore_references:
+        return None
+    return next((uri for uri in uris if not is_ignored(uri, settings.ignored_references)), None)
