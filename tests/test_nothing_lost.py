@@ -723,19 +723,20 @@ async def _await(work: Awaitable[Result]) -> Result:
 def test_no_accepted_user_disappears_without_a_cause() -> None:
     """Whatever happens, in whatever order: who was answered is answered, or has left within the limits, or by approval."""
     NothingLost.step_count, NothingLost.met = 0, Counter()
-    run_state_machine_as_test(
-        NothingLost,
-        settings=settings(
-            max_examples=1 + STEPS * 23 // (20 * STEPS_OF_ONE_RUN),  # a few runs end early
-            stateful_step_count=STEPS_OF_ONE_RUN,
-            deadline=None,
-            database=None,
-            phases=(Phase.generate,) if os.environ.get("BRIDGE_TEST_NO_SHRINK") else tuple(Phase),
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    while NothingLost.step_count < STEPS:  # some runs end early
+        missing_count = STEPS - NothingLost.step_count
+        run_state_machine_as_test(
+            NothingLost,
+            settings=settings(
+                max_examples=1 + missing_count // STEPS_OF_ONE_RUN,
+                stateful_step_count=STEPS_OF_ONE_RUN,
+                deadline=None,
+                database=None,
+                phases=(Phase.generate,) if os.environ.get("BRIDGE_TEST_NO_SHRINK") else tuple(Phase),
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
     if "BRIDGE_TEST_STEPS" in os.environ:
         sys.stderr.write(f"{NothingLost.step_count} steps: {dict(sorted(NothingLost.met.items()))}\n")
-    assert NothingLost.step_count >= 0.8 * STEPS
     if STEPS >= 10_000:
         assert {word for word in EVERYTHING if not NothingLost.met[word]} == set()

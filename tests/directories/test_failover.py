@@ -64,9 +64,12 @@ class Gateway:
         self.mode = "pass"
         self.port = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        self._writers.append(server_writer)
         for source, sink in ((reader, server_writer), (server_reader, writer)):
             task = asyncio.create_task(self._copy(source, sink, writer))
             self._tasks.add(task)
@@ -103,6 +106,9 @@ class Gateway:
             for task in tuple(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            for writer in self._writers:  # a task that is cancelled before it has begun closes nothing
+                writer.transport.abort()
+            await asyncio.sleep(0)
 
 
 def two_servers(tmp_path: Path, first: str, second: str, more: str = "") -> Path:
