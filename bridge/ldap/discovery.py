@@ -114,6 +114,7 @@ class Discovery:
             addresses, address_ttl_s = await self._addresses_of(record.target)
             ttl_s = min(ttl_s, address_ttl_s)
             servers.append(ServerAddress(scheme, record.target, record.port, start_tls, addresses))
+        servers = list(dict.fromkeys(servers))  # two records may differ in their weight alone
         if self._has_changed(servers):
             self._servers = tuple(servers)
             self._apply(self._servers)

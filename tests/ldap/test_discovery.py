@@ -206,7 +206,7 @@ async def test_servers_of_the_site_come_first(server: DnsServer) -> None:
     """Those of the domain follow, each once; a site that is not there is a fault, not the whole domain."""
     near, far = "_ldap._tcp.Berlin._sites.dc._msdcs.example.com", "_ldap._tcp.dc._msdcs.example.com"
     server.set_servers(near, "0 100 389 berlin.example.com.")
-    server.set_servers(far, "0 100 389 paris.example.com.", "0 100 389 berlin.example.com.")
+    server.set_servers(far, "0 100 389 paris.example.com.", "0 50 389 berlin.example.com.")
     async with bench(server, site="Berlin") as found:
         await found.discovery.find()
         assert found.told == [["ldap://berlin.example.com:389", "ldap://paris.example.com:389"]]
