@@ -27,6 +27,7 @@ PEOPLE = f"OU=People,{BASE}"
 READER = f"CN=reader,{PEOPLE}"
 READER_PASSWORD = "reads-only-1"
 _PORTS = (88, 389, 636, 3268, 3269)
+_DNS_PORT = 53
 _SYSTEM_PYTHON = "/usr/bin/python3"
 """Debian's own, for which Samba's modules are built."""
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -45,13 +46,14 @@ def free_address() -> str:
     """A loopback address on which none of the ports is taken; 127.0.0.2 if it is free."""
     for number in range(2, 200):
         address = f"127.0.0.{number}"
-        if all(_is_free(address, port) for port in _PORTS):
+        is_free = all(_is_free(address, port) for port in (*_PORTS, _DNS_PORT))
+        if is_free and _is_free(address, _DNS_PORT, socket.SOCK_DGRAM):
             return address
     raise AssertionError("every loopback address has a directory server")
 
 
-def _is_free(address: str, port: int) -> bool:
-    with socket.socket() as found:
+def _is_free(address: str, port: int, kind: int = socket.SOCK_STREAM) -> bool:
+    with socket.socket(type=kind) as found:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             found.bind((address, port))
@@ -83,6 +85,10 @@ class Samba:
     certificate: tuple[Path, Path]
     authority: Path
     address: str = field(default_factory=free_address)
+    dns: bool = False
+    """Whether Samba's own DNS names the server, at port 53 of the address."""
+    strong_auth: str = "yes"
+    """What `ldap server require strong auth` is."""
     process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -91,7 +97,7 @@ class Samba:
         for name in ("run", "ncalrpc", "log", "wb", "ntp", "tls", "etc"):
             (self.folder / name).mkdir(parents=True)
         self._provision()
-        (self.folder / "etc" / "smb.conf").write_text(self._configuration())
+        self._configuration_file.write_text(self._configuration())
         for source, name in zip(self.certificate, ("cert.pem", "key.pem"), strict=True):
             shutil.copyfile(source, self.folder / "tls" / name)
         (self.folder / "tls" / "key.pem").chmod(0o600)  # Samba refuses one that others may read
@@ -122,7 +128,7 @@ class Samba:
 
     def start(self) -> None:
         log = (self.folder / "log" / "output").open("ab")
-        command = ["samba", "-i", "-M", "single", "-s", str(self.folder / "etc" / "smb.conf")]
+        command = ["samba", "-i", "-M", "single", "-s", str(self._configuration_file)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(), start_new_session=True
         )
@@ -130,7 +136,8 @@ class Samba:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                socket.create_connection((self.address, 636), timeout=1).close()
+                for port in (88, 636, *([_DNS_PORT] if self.dns else [])):
+                    socket.create_connection((self.address, port), timeout=1).close()
             except OSError:
                 time.sleep(0.05)
             else:
@@ -142,6 +149,42 @@ class Samba:
             self.process.terminate()
             self.process.wait(timeout=20)
             self.process = None
+
+    def restart(self, *, strong_auth: str) -> None:
+        """Starts anew with another `ldap server require strong auth`."""
+        self.stop()
+        self.strong_auth = strong_auth
+        self._configuration_file.write_text(self._configuration())
+        self.start()
+
+    def export_key(self, name: str) -> Path:
+        """The key table of an account that has a password."""
+        file = self.folder / f"{name}.keytab"
+        self._tool("domain", "exportkeytab", str(file), f"--principal={name}")
+        return file
+
+    def add_service_name(self) -> None:
+        """Tickets are given for LDAP at the server; Samba adds the name by itself only while it updates a DNS."""
+        self._tool("spn", "add", f"ldap/{HOST}.{REALM.lower()}", f"{HOST.upper()}$")
+
+    def kerberos_configuration(self) -> Path:
+        """A krb5.conf for clients, which finds the server without a DNS."""
+        file = self.folder / "krb5.conf"
+        file.write_text(f"""\
+[libdefaults]
+ default_realm = {REALM}
+ dns_lookup_kdc = false
+ dns_lookup_realm = false
+ rdns = false
+ dns_canonicalize_hostname = false
+[realms]
+ {REALM} = {{
+  kdc = {self.address}
+ }}
+[domain_realm]
+ .{REALM.lower()} = {REALM}
+""")
+        return file
 
     def change(
         self,
@@ -171,6 +214,10 @@ class Samba:
         return found
 
     @property
+    def _configuration_file(self) -> Path:
+        return self.folder / "etc" / "smb.conf"
+
+    @property
     def _database(self) -> str:
         return str(self.folder / "private" / "sam.ldb")
 
@@ -179,10 +226,14 @@ class Samba:
         empty.touch()
         self._run(
             *("samba-tool", "domain", "provision", "-q", "-s", str(empty), f"--targetdir={self.folder}"),
-            *(f"--realm={REALM}", f"--domain={DOMAIN}", "--server-role=dc", "--dns-backend=NONE"),
+            *(f"--realm={REALM}", f"--domain={DOMAIN}", "--server-role=dc"),
+            f"--dns-backend={'SAMBA_INTERNAL' if self.dns else 'NONE'}",
             *("--adminpass=Adm1n-Pa55", f"--host-name={HOST}", f"--host-ip={self.address}"),
             *(f"--option=interfaces={self.address}/8", "--option=bind interfaces only=yes"),
         )
+
+    def _tool(self, *arguments: str) -> None:
+        self._run("samba-tool", *arguments, "-s", str(self._configuration_file))
 
     def _run(self, *command: str, stdin: str | None = None) -> str:
         environment = _environment() | {"SAMBA_FOLDER": str(self.folder)}
@@ -198,10 +249,11 @@ netbios name = {HOST.upper()}
 realm = {REALM}
 workgroup = {DOMAIN}
 server role = active directory domain controller
-server services = ldap, kdc
+server services = ldap, kdc{", cldap, dns" if self.dns else ""}
 interfaces = {self.address}/8
 bind interfaces only = yes
 disable netbios = yes
+ldap server require strong auth = {self.strong_auth}
 tls enabled = yes
 tls keyfile = {folder}/tls/key.pem
 tls certfile = {folder}/tls/cert.pem

@@ -45,6 +45,10 @@ OTHER = 80
 ASK_ANOTHER_SERVER = frozenset((BUSY, UNAVAILABLE, OTHER))
 """What one server says of itself, so that the next one may know better."""
 
+SASL_LAYER_REMEDY = (
+    "Use ldaps:// or StartTLS, and let the server take SASL without a layer of its own over TLS "
+    "(Samba: ldap server require strong auth = allow_sasl_over_tls)."
+)
 _ENCRYPT = "Use ldaps:// or StartTLS; Active Directory with LDAP signing refuses passwords over plain LDAP, too."
 _RIGHTS = "Give the service account the right to search and read below the configured bases."
 _LIMITS = (
@@ -153,6 +157,9 @@ def judge_user_bind(response: Response, peer: Peer) -> BindResult:
 
 def service_bind_error(response: Response, peer: Peer, mechanism: str | None = None) -> DirectoryError:
     """Why the service account could not bind, by a mechanism of SASL or by its password."""
+    if mechanism is not None and response.result_code in (STRONGER_AUTH_REQUIRED, CONFIDENTIALITY_REQUIRED):
+        happened = f"the server does not take SASL {mechanism} this way:"
+        return _error(DirectoryRefused, happened, response, peer, SASL_LAYER_REMEDY)
     if response.result_code in _BIND_REJECTIONS or response.result_code == AUTH_METHOD_NOT_SUPPORTED:
         remedy = (
             "Check bind.dn and the password of the service account, and that the account is neither locked nor expired."

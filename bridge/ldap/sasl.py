@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from bridge.errors import DirectoryRefused
-from bridge.ldap.results import SASL_BIND_IN_PROGRESS, SUCCESS
+from bridge.ldap.results import SASL_BIND_IN_PROGRESS, SASL_LAYER_REMEDY, SUCCESS
 
 if TYPE_CHECKING:
     from bridge.ldap.connection import Connection
@@ -111,8 +111,7 @@ def _agree(connection: Connection, context: Any, token: bytes) -> bytes:
         raise _refused(connection, "the server did not show who it is")
     offer = context.unwrap(token).message
     if len(offer) != 4 or not offer[0] & _NO_LAYER:  # noqa: PLR2004 - RFC 4752 §3.1: one octet of bits, three of size
-        remedy = "Use ldaps:// or StartTLS, and let the server take SASL without a layer of its own over TLS."
-        raise _refused(connection, "the server insists on signing or sealing by SASL", remedy)
+        raise _refused(connection, "the server insists on signing or sealing by SASL", SASL_LAYER_REMEDY)
     agreed: bytes = context.wrap(bytes((_NO_LAYER, 0, 0, 0)), encrypt=False).message
     return agreed
 
