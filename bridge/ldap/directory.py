@@ -17,7 +17,6 @@ from bridge.errors import DirectoryRefused, DirectoryUnavailable
 from bridge.events import CertificateSeen, OperationEnded
 from bridge.ldap import messages
 from bridge.ldap.binds import BindConnections
-from bridge.ldap.discovery import Discovery
 from bridge.ldap.gate import Gate
 from bridge.ldap.listing import Listing
 from bridge.ldap.lookups import LookupConnections
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from bridge.directory import BindResult, Entry, EntryStream, RootDSE, SearchRequest
     from bridge.events import Observer
     from bridge.ldap.connection import Connection
+    from bridge.ldap.discovery import Discovery
     from bridge.ldap.messages import Response
     from bridge.ldap.settings import LdapSettings, ServerAddress
     from bridge.model import Secret
@@ -75,6 +75,9 @@ class LdapDirectory:
         settings = self._settings
         assert settings.discovery is not None  # noqa: S101 - it is made for directories that have it
         spread = SystemRandom()
+        # What asks the DNS is loaded where it is asked: the service would hold two MiB of it in memory for nothing.
+        from bridge.ldap.discovery import Discovery  # noqa: PLC0415
+
         return Discovery(
             settings.discovery, self.name, self._take_servers, observe=self._observe, random=spread, sleep=sleep
         )
