@@ -12,7 +12,7 @@ from tests.samba import PEOPLE, Attributes, Samba, account
 pytestmark = pytest.mark.samba
 
 GROUPED = f"OU=Grouped,{PEOPLE}"
-NAMES = ("nina", "olga", "paul", "rosa", "sven")
+NAMES = ("nina", "olga", "pavel", "rolf", "sven")
 MANY_COUNT = 1600
 """More than the 1,500 values of one range (MS-ADTS §3.1.1.3.1.3.3)."""
 STRANGE = f"CN=Sven\\, S.,{GROUPED}"
@@ -29,18 +29,18 @@ def group(name: str, *members: str) -> tuple[str, Attributes]:
 
 @pytest.fixture(scope="module")
 def domain(samba: Samba) -> Samba:
-    """Nina in staff; olga, paul and sven in sales, which is in staff as staff is in it; sales is paul's primary group."""
+    """Nina in staff; olga, pavel and sven in sales, which is in staff as staff is in it; sales is pavel's primary group."""
     people = [(dn(name), account(name)[1]) for name in NAMES]
     many = [
         (dn(f"m{number}"), account(f"m{number}", "", userAccountControl=["544"])[1]) for number in range(MANY_COUNT)
     ]
     samba.change(add=[(GROUPED, {"objectClass": ["organizationalUnit"]}), *people, *many])
     crowd = [f"m{number}" for number in range(MANY_COUNT)]
-    samba.change(add=[group("sales", "olga", "paul", "sven"), group("staff", "nina", "sales"), group("crowd", *crowd)])
-    samba.change(modify={dn("sales"): {"member": [dn("olga"), dn("paul"), STRANGE, dn("staff")]}})
+    samba.change(add=[group("sales", "olga", "pavel", "sven"), group("staff", "nina", "sales"), group("crowd", *crowd)])
+    samba.change(modify={dn("sales"): {"member": [dn("olga"), dn("pavel"), STRANGE, dn("staff")]}})
     rid = samba.read(dn("sales"), "objectSid")["objectSid"][0].rpartition("-")[2]
-    samba.change(modify={dn("paul"): {"primaryGroupID": [rid]}})
-    assert dn("paul") not in samba.read(dn("sales"), "member")["member"]
+    samba.change(modify={dn("pavel"): {"primaryGroupID": [rid]}})
+    assert dn("pavel") not in samba.read(dn("sales"), "member")["member"]
     return samba
 
 
@@ -57,12 +57,12 @@ DIRECT, WALKED = ", nested: false", ", way: members"
 @pytest.mark.parametrize(
     ("lists", "more", "expected"),
     [
-        (STAFF, "", ["nina", "olga", "paul", "sven"]),
-        (STAFF, WALKED, ["nina", "olga", "paul", "sven"]),
+        (STAFF, "", ["nina", "olga", "pavel", "sven"]),
+        (STAFF, WALKED, ["nina", "olga", "pavel", "sven"]),
         (STAFF, DIRECT, ["nina"]),
         (STAFF, DIRECT + WALKED, ["nina"]),
-        (SALES, DIRECT, ["olga", "paul", "sven"]),
-        (SALES, DIRECT + WALKED, ["olga", "paul", "sven"]),
+        (SALES, DIRECT, ["olga", "pavel", "sven"]),
+        (SALES, DIRECT + WALKED, ["olga", "pavel", "sven"]),
         (NOT_SALES, DIRECT, ["nina"]),
         (NOT_SALES, DIRECT + WALKED, ["nina"]),
     ],
