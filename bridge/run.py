@@ -70,6 +70,9 @@ ABOUT_STRANGERS = (
     "A listing of it is kept, and the configuration doesn't have it any more. If it was renamed, the first listing "
     "under the new name has none to be compared with; `mailstore-bridge removals reset --directory NAME` forgets it."
 )
+_CONTROL_SOCKET = "control.sock"
+_UNIT_RUNTIME_FOLDER = Path("/run/mailstore-bridge")
+"""What RuntimeDirectory= in systemd/mailstore-bridge.service makes."""
 _SCOPES = {"subtree": Scope.SUBTREE, "one": Scope.ONE}
 
 
@@ -190,7 +193,14 @@ def control_socket(loaded: Loaded, environment: Mapping[str, str]) -> Path:
     if configured is not None:
         return Path(configured)
     runtime = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    return Path(runtime or state_folder(loaded, environment)) / "control.sock"
+    return Path(runtime or state_folder(loaded, environment)) / _CONTROL_SOCKET
+
+
+def find_control_socket(loaded: Loaded, environment: Mapping[str, str], unit: Path = _UNIT_RUNTIME_FOLDER) -> Path:
+    """Where a running service listens, as seen by a command: systemd tells the service its folders, and nobody else."""
+    expected = control_socket(loaded, environment)
+    is_of_unit = loaded.configuration.admin.socket is None and not expected.exists()
+    return unit / _CONTROL_SOCKET if is_of_unit and (unit / _CONTROL_SOCKET).exists() else expected
 
 
 def make_bridge(loaded: Loaded, observe: Observer, store: SnapshotStore) -> Bridge:

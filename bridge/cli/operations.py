@@ -19,7 +19,7 @@ from rich.table import Table
 from bridge.errors import ServiceError
 from bridge.events import RemovalsApproved, RemovalsReset
 from bridge.ops.logs import log_observer, make_logger
-from bridge.run import control_socket, make_bridge, state_folder
+from bridge.run import find_control_socket, make_bridge, state_folder
 from bridge.state.sqlite_store import SqliteSnapshotStore
 from bridge.web.control_client import ask_service
 from bridge.web.documents import render_removals
@@ -90,7 +90,7 @@ def clear_throttle(loaded: Loaded, user: str) -> int:
 
 
 def _ask(loaded: Loaded, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    socket = control_socket(loaded, os.environ)
+    socket = find_control_socket(loaded, os.environ)
     found = asyncio.run(ask_service(socket, method, path, body))
     if found is None:
         detail = f"No service listens at {socket}. Start it, or name its socket in admin.socket."
@@ -100,7 +100,7 @@ def _ask(loaded: Loaded, method: str, path: str, body: dict[str, Any] | None = N
 
 def _ask_or_do(loaded: Loaded, method: str, path: str, body: dict[str, Any], work: Work) -> dict[str, Any]:
     async def run() -> dict[str, Any]:
-        found = await ask_service(control_socket(loaded, os.environ), method, path, body)
+        found = await ask_service(find_control_socket(loaded, os.environ), method, path, body)
         return found if found is not None else await _do(loaded, work)
 
     return asyncio.run(run())

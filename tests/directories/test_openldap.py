@@ -238,12 +238,12 @@ async def test_list_is_an_error_where_it_cannot_be_proven_complete(
 async def test_list_is_complete_within_limits_like_those_of_active_directory(
     start_slapd: StartSlapd, tmp_path: Path
 ) -> None:
-    """A limit for each page and none for all of them hinders nothing."""
+    """A limit of a thousand for each page and none for all of them, as MaxPageSize is, hinders nothing."""
     slapd = start_slapd(
-        [person(f"u{number:03}") for number in range(600)], limits="size=100 size.pr=100 size.prtotal=unlimited"
+        [person(f"u{number:04}") for number in range(2500)], limits="size=1000 size.pr=1000 size.prtotal=unlimited"
     )
-    async with running_bridge(configuration(slapd.url, tmp_path, directory="page_size: 100")) as client:
-        assert len(await client.list_users()) == 600
+    async with running_bridge(configuration(slapd.url, tmp_path)) as client:
+        assert len(await client.list_users()) == 2500
 
 
 async def test_ignored_referrals_leave_the_rest(start_slapd: StartSlapd, tmp_path: Path) -> None:

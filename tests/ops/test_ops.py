@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
+from bridge.config.loading import load
 from bridge.errors import DirectoryUnavailable
 from bridge.events import (
     CertificateSeen,
@@ -36,6 +37,8 @@ from bridge.ops.metrics import metrics_observer, render_metrics
 from bridge.ops.systemd import Notifier
 from bridge.ops.tallies import Counts, Durations
 from bridge.ops.tls import ServerCertificate
+from bridge.run import control_socket, find_control_socket
+from tests.bridges import configuration
 
 ERROR = DirectoryUnavailable("no route", directory="d", server="ldap://s")
 EVENTS: dict[str, Event] = {
@@ -259,3 +262,20 @@ def test_systemd_takes_the_unit_and_finds_it_well_locked(tmp_path: Path) -> None
         [analyze, "security", "--offline=yes", str(copy)], capture_output=True, text=True, check=False
     )
     assert float(found.stdout.split("mailstore-bridge.service:")[1].split()[0]) <= 1.5
+
+
+def test_commands_find_the_socket_of_the_systemd_unit(tmp_path: Path) -> None:
+    """Systemd tells the service its folders, and a command on the terminal looks where the unit has them."""
+    for name in ("caller", "reader"):
+        (tmp_path / f"{name}.password").touch()
+    file = configuration("ldap://127.0.0.1:3", tmp_path)
+    loaded, unit = load(str(file), {}), tmp_path / "run"
+    unit.mkdir()
+    own = tmp_path / "state" / "control.sock"
+    assert find_control_socket(loaded, {}, unit) == own
+    (unit / "control.sock").touch()
+    assert find_control_socket(loaded, {}, unit) == unit / "control.sock"
+    assert control_socket(loaded, {"RUNTIME_DIRECTORY": str(unit)}) == unit / "control.sock"
+    own.parent.mkdir()
+    own.touch()
+    assert find_control_socket(loaded, {}, unit) == own
