@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import socket
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -16,6 +14,7 @@ from typing import Self
 import pytest
 
 from tests.slapd import free_port, require
+from tests.waiting import wait_until_listening
 
 REALM = "EXAMPLE.COM"
 
@@ -98,15 +97,7 @@ class Kdc:
             command = [require("krb5kdc"), "-n", "-P", str(self.folder / "pid")]
             environment = {**os.environ, **self.environment}
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        deadline_s = time.monotonic() + 20
-        while time.monotonic() < deadline_s and self.process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                time.sleep(0.02)
-            else:
-                return
-        pytest.fail(f"krb5kdc did not start: {(self.folder / 'log').read_text()}")
+        wait_until_listening(self.process, [("127.0.0.1", self.port)], self.folder / "log")
 
     def stop(self) -> None:
         if self.process is not None:

@@ -11,7 +11,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, Self
 import pytest
 
 from tests.slapd import require
+from tests.waiting import wait_until_listening
 
 REALM, DOMAIN, HOST = "BRIDGE.TEST", "BRIDGE", "dc1"
 BASE = "DC=bridge,DC=test"
@@ -133,16 +133,9 @@ class Samba:
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(), start_new_session=True
         )
         log.close()
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                for port in (88, 636, *([_DNS_PORT] if self.dns else [])):
-                    socket.create_connection((self.address, port), timeout=1).close()
-            except OSError:
-                time.sleep(0.05)
-            else:
-                return
-        pytest.fail(f"Samba did not start: {(self.folder / 'log' / 'output').read_text()}")
+        ports = (88, 636, *([_DNS_PORT] if self.dns else []))
+        addresses = [(self.address, port) for port in ports]
+        wait_until_listening(self.process, addresses, self.folder / "log" / "output", 30)
 
     def stop(self) -> None:
         if self.process is not None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+
+from tests.waiting import wait_until_listening
 
 BASE = "dc=example,dc=com"
 PEOPLE = f"ou=people,{BASE}"
@@ -120,15 +121,7 @@ class Slapd:
         environment = {**os.environ, **self.environment}
         self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, env=environment)
         log.close()
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                time.sleep(0.02)
-            else:
-                return
-        pytest.fail(f"slapd did not start: {(self.folder / 'log').read_text()}")
+        wait_until_listening(self.process, [("127.0.0.1", self.port)], self.folder / "log")
 
     def stop(self) -> None:
         if self.process is not None:
