@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks import measures
 from benchmarks.figures import describe, describe_machine, make_table
 from benchmarks.people import make_entries
-from tests.slapd import Slapd
+from tests.support.slapd import Slapd
 
 _BYTES_PER_PERSON = 6000
 """Of database: slapd's mdb takes some 3 KB for each with its indexes."""

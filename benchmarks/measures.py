@@ -33,7 +33,7 @@ from bridge.ldap import messages
 from bridge.model import Secret
 from bridge.syntax.ber import message_size
 from bridge.syntax.filters import parse_filter
-from tests.slapd import PEOPLE, READER, READER_PASSWORD, Slapd
+from tests.support.slapd import PEOPLE, READER, READER_PASSWORD, Slapd
 
 if TYPE_CHECKING:
     from pathlib import Path

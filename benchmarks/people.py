@@ -7,7 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from bridge.demo.people import generate_people
-from tests.slapd import PEOPLE, Entry
+from tests.support.slapd import PEOPLE, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.slapd import PEOPLE, READER, READER_PASSWORD, free_port
+from tests.support.slapd import PEOPLE, READER, READER_PASSWORD, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -73,7 +73,6 @@ class RootDSE:
     default_naming_context: str | None = None
     """Where searches begin if nothing is configured: what the server names, or its only naming context."""
     supported_controls: frozenset[str] = field(default_factory=frozenset)
-    supported_extensions: frozenset[str] = field(default_factory=frozenset)
     vendor: str = ""
 
 
@@ -100,11 +99,8 @@ class EntryStream(Protocol):
     def ignored_reference_count(self) -> int:
         """Continuation references that were ignored because the configuration says so."""
 
-    def __aiter__(self) -> AsyncIterator[Sequence[Entry]]:
-        """Each portion of entries once."""
-
     def read(self, searches: Sequence[SearchRequest]) -> AsyncIterator[Sequence[Entry]]:
-        """The entries of further searches: those that depend on what came before, from the same server in one time."""
+        """The entries of some searches, each portion once; all that is read comes from one server, in one time."""
 
 
 class Directory(Protocol):
@@ -118,10 +114,8 @@ class Directory(Protocol):
     def name(self) -> str:
         """The name under which the directory is configured."""
 
-    def list_entries(
-        self, searches: Sequence[SearchRequest], began_s: float | None = None
-    ) -> AbstractAsyncContextManager[EntryStream]:
-        """All entries of all searches, from one server, on a connection of its own; leaving early abandons it.
+    def open_listing(self, began_s: float | None = None) -> AbstractAsyncContextManager[EntryStream]:
+        """Open a connection of its own to one server for whole searches; leaving early abandons them.
 
         `began_s` is when this listing was begun by the event loop's clock, where another server has broken it off: its
         time counts.

@@ -1,7 +1,7 @@
 """The exceptions of the program: what could not be done, where, and what to do about it.
 
 A refusal (a wrong password) is a value, see `bridge.model`; an exception says that something could not be found out.
-This module knows neither HTTP nor LDAP: the HTTP status of a code stands in `bridge.protocol`.
+This module knows neither HTTP nor LDAP: the HTTP status of a code stands in `bridge.mailstore`.
 
 BridgeError
 ├─ ConfigurationError
@@ -29,7 +29,6 @@ class BridgeError(Exception):
     """Something could not be done; `code` is for programs, `message` for the administrator."""
 
     code: ClassVar[str] = "internal"
-    temporary: ClassVar[bool] = False
     summary: ClassVar[str] = "Something went wrong"
 
     def __init__(self, detail: str = "", *, remedy: str = "") -> None:
@@ -117,7 +116,6 @@ class TooBusy(RequestError):
     """The bridge itself can't answer now."""
 
     code = "too_busy"
-    temporary = True
     summary = "The bridge is busy"
 
 
@@ -153,7 +151,6 @@ class DirectoryUnavailable(DirectoryError):
     """No server answered in time: refused, TLS failed, timed out, busy, or our own queue is full."""
 
     code = "directory_unavailable"
-    temporary = True
     summary = "The directory can't be asked"
 
 
@@ -168,7 +165,6 @@ class SearchIncomplete(DirectoryError):
     """A search can't be proven complete, so its entries were thrown away."""
 
     code = "search_incomplete"
-    temporary = True
     summary = "The users could not be listed completely"
 
 
@@ -183,7 +179,6 @@ class SnapshotMissing(BridgeError):
     """There is neither a fresh listing nor an older one that may still be answered."""
 
     code = "snapshot_missing"
-    temporary = True
     summary = "There is no listing yet"
 
 
@@ -191,7 +186,6 @@ class RemovalsRefused(DirectoryError):
     """A listing is complete, yet lacks so many users that it isn't believed."""
 
     code = "removals_refused"
-    temporary = True
     summary = "The listing lacks users that must not be lost"
 
 
@@ -209,7 +203,6 @@ class StateUnavailable(BridgeError):
     """What was last listed can't be read or kept: the disk is full, or read-only, or fails."""
 
     code = "state_unavailable"
-    temporary = True
     summary = "The state directory can't be used"
 
 
@@ -217,17 +210,16 @@ class StateLost(BridgeError):
     """The earlier listings were damaged: nobody knows any more who must not be lost."""
 
     code = "state_lost"
-    temporary = True
     summary = "The earlier listings are lost"
 
 
 class ServiceError(BridgeError):
     """The running service answered the command line with an error, or not at all."""
 
-    def __init__(self, service_code: str, detail: str, *, temporary: bool) -> None:
+    def __init__(self, service_code: str, detail: str, *, is_temporary: bool) -> None:
         super().__init__(detail)
         self.service_code = service_code
-        self.is_temporary = temporary
+        self.is_temporary = is_temporary
 
     @property
     def message(self) -> str:

@@ -9,24 +9,24 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from bridge.attempts import UserBinds
-from bridge.authentication import Authenticator, find_holder
-from bridge.endpoint import Endpoint
+from bridge.authentication.authenticator import Authenticator, find_holder
+from bridge.authentication.user_binds import UserBinds
+from bridge.endpoint.endpoint import Endpoint
 from bridge.errors import ApprovalOutdated, BridgeError
 from bridge.events import Refreshed, RefreshFailed
 from bridge.model import Health
-from bridge.snapshots import DirectorySnapshots
-from bridge.throttle import MemoryThrottle, ThrottleRules
+from bridge.snapshots.directory_snapshots import DirectorySnapshots
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from bridge.authentication.throttle import HeldBack, Throttle
     from bridge.events import Event, Observer
+    from bridge.mailstore import ListAnswer
     from bridge.model import Report, Secret, Verdict
-    from bridge.protocol import Listing
-    from bridge.source import DirectorySource
-    from bridge.storage import Snapshot, SnapshotStore
-    from bridge.throttle import HeldBack, Throttle
+    from bridge.snapshots.policy import SnapshotPolicy
+    from bridge.snapshots.store import Snapshot, SnapshotStore
+    from bridge.sources.directory.source import DirectorySource
 
 _REFRESH_AT = 0.8
 """The part of the TTL after which a snapshot is renewed ahead of time."""
@@ -40,22 +40,22 @@ class Bridge:
     def __init__(
         self,
         endpoints: dict[str, tuple[str, ...]],
-        sources: Sequence[DirectorySource],
+        sources: Sequence[tuple[DirectorySource, SnapshotPolicy]],
         *,
         store: SnapshotStore,
         clock: Callable[[], float],
         make_token: Callable[[], str],
         observe: Observer,
-        throttle: Throttle | None = None,
+        throttle: Throttle,
         fast_refusals: bool = False,
     ) -> None:
-        """Without a `throttle`, one with the default rules is made."""
         self._clock = clock
         self._observe = observe
         self.directories = {
-            source.name: DirectorySnapshots(source, store, clock, self._observe_directory) for source in sources
+            source.name: DirectorySnapshots(source, policy, store, clock, self._observe_directory)
+            for source, policy in sources
         }
-        self._throttle = throttle or MemoryThrottle(ThrottleRules(), make_token().encode(), clock)
+        self._throttle = throttle
         binds = UserBinds(self._throttle, fast_refusals=fast_refusals)
         self._endpoints: dict[str, Endpoint] = {}
         settling = asyncio.Lock()
@@ -72,7 +72,7 @@ class Bridge:
         """The names of an endpoint's directories, in order of their priority."""
         return tuple(directory.source.name for directory in self._endpoints[endpoint].directories)
 
-    async def list_users(self, endpoint: str, *, compressed: bool) -> Listing:
+    async def list_users(self, endpoint: str, *, compressed: bool) -> ListAnswer:
         """The answer to `cmd=list`. Raises a `BridgeError` rather than leave anybody out."""
         return await self._endpoints[endpoint].list_users(compressed=compressed)
 
@@ -160,11 +160,11 @@ class Bridge:
                 if not isinstance(error, BridgeError):
                     bug = BridgeError(f"{type(error).__name__}: {error}", remedy="Please report it.")
                     self._observe(RefreshFailed(directory, bug, 0.0))
-                await wait(min(pause_s, snapshots.source.ttl_s))
+                await wait(min(pause_s, snapshots.policy.ttl_s))
                 pause_s = min(2 * pause_s, _RETRY_LONGEST_S)
             else:
                 pause_s = _RETRY_FIRST_S
-                await wait(_REFRESH_AT * snapshots.source.ttl_s)
+                await wait(_REFRESH_AT * snapshots.policy.ttl_s)
 
     def _observe_directory(self, event: Event) -> None:
         """Passes the event on; whoever a new listing doesn't hold has their password checked by the directory again."""

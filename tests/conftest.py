@@ -10,7 +10,7 @@ import pytest
 import trustme
 from hypothesis import settings
 
-from tests.slapd import Entry, Slapd, person
+from tests.support.slapd import Entry, Slapd, person
 
 settings.register_profile("default", deadline=None, max_examples=60)
 settings.load_profile("default")

@@ -17,9 +17,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.bridges import CALLER, CALLER_PASSWORD, configuration
-from tests.faulty_server import FaultyServer, small_directory
-from tests.slapd import free_port
+from tests.support.bridges import CALLER, CALLER_PASSWORD, configuration
+from tests.support.faulty_server import FaultyServer, small_directory
+from tests.support.slapd import free_port
 
 ROUNDS = int(os.environ.get("BRIDGE_TEST_KILLS", "50"))
 _FIRST_COUNT = 40

@@ -30,18 +30,20 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from bridge.authentication.memory_throttle import MemoryThrottle, ThrottleRules
 from bridge.directory import Entry
 from bridge.errors import ApprovalOutdated, BridgeError, StateUnavailable
-from bridge.guard import HeldBy, RemovalKind, RemovalPolicy
 from bridge.mapping import AccountState, AttributeMap, parse_item
 from bridge.model import Rejection, User
-from bridge.roster import fold_user_name
+from bridge.removals.model import HeldBy, RemovalKind, RemovalPolicy
+from bridge.roster.roster import fold_user_name
 from bridge.service import Bridge
-from bridge.source import DirectorySource
+from bridge.snapshots.policy import SnapshotPolicy
+from bridge.snapshots.store import Snapshot
+from bridge.sources.directory.source import DirectorySource
 from bridge.state import SqliteSnapshotStore
-from bridge.storage import Snapshot
 from bridge.syntax.filters import parse_filter
-from tests.memory_directory import MemoryDirectory, broken
+from tests.support.memory_directory import MemoryDirectory, broken
 
 Result = TypeVar("Result")
 
@@ -175,9 +177,7 @@ class Side:
             parse_filter(self.users_filter),
             attribute_map,
             bases=(INSIDE,),
-            ttl_s=TTL_S,
-            stale_if_error_s=STALE_S,
-            removals=self.policy,
+            groups_ttl_s=TTL_S,
         )
         return source, directory
 
@@ -219,10 +219,15 @@ class NothingLost(RuleBasedStateMachine):
         names = {name for chosen in self.endpoints.values() for name in chosen}
         self.bridge = Bridge(
             self.endpoints,
-            [source for name, (source, _) in made.items() if name in names],
+            [
+                (source, SnapshotPolicy(TTL_S, STALE_S, removals=self.sides[name].policy))
+                for name, (source, _) in made.items()
+                if name in names
+            ],
             store=self.store,
             clock=self.clock,
             make_token=lambda: "t",
+            throttle=MemoryThrottle(ThrottleRules(), b"k" * 32, self.clock),
             observe=self.events.append,
         )
 

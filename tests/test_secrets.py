@@ -27,12 +27,12 @@ from bridge.demo.server import Session
 from bridge.errors import BridgeError
 from bridge.model import Secret
 from bridge.ops.logs import make_logger, route_library_logs
-from tests.bridges import CALLER, CALLER_PASSWORD, configuration, running_bridge
+from tests.authentication.test_authenticator import answers, setting
 from tests.conftest import StartSlapd
-from tests.faulty_server import FaultyServer, small_directory
-from tests.recording_proxy import RecordingProxy
-from tests.slapd import READER, READER_PASSWORD, free_port, person
-from tests.test_authentication import answers, setting
+from tests.support.bridges import CALLER, CALLER_PASSWORD, configuration, running_bridge
+from tests.support.faulty_server import FaultyServer, small_directory
+from tests.support.recording_proxy import RecordingProxy
+from tests.support.slapd import READER, READER_PASSWORD, free_port, person
 
 RIGHT, WRONG, WRONG_CALLER, WRONG_SERVICE = (
     "cäñary-right+1%&",
@@ -256,7 +256,7 @@ def live_secrets() -> list[bytes]:
     return [value for value in found if value in (RIGHT.encode(), WRONG.encode())]
 
 
-async def stalled(session: Session, _message: wire.Message, request: wire.BindRequest) -> bool:
+async def stalled(session: Session, _message: wire.Message, request: wire.ReceivedBind) -> bool:
     if request.dn == READER:
         return False
     session._writer.transport.abort()
@@ -308,7 +308,7 @@ def test_protect_memory_forbids_core_dumps_and_other_readers() -> None:
     """The kernel says so: no core file, and not dumpable (prctl(2))."""
     program = """
 import ctypes, resource
-from bridge.run import protect_memory
+from bridge.run.process import protect_memory
 before = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
 protect_memory()
 print(before, ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE))

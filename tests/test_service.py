@@ -8,15 +8,17 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from bridge.authentication.memory_throttle import MemoryThrottle, ThrottleRules
 from bridge.errors import ApprovalOutdated, BridgeError, DirectoryUnavailable, StateLost, StateUnavailable
 from bridge.events import ApprovalExpired, Event, NamesContested, RemovalsApproved, RemovalsReset
-from bridge.guard import HeldBy, RemovalKind
 from bridge.model import User
-from bridge.roster import Roster
+from bridge.removals.model import HeldBy, RemovalKind
+from bridge.roster.roster import Roster
 from bridge.service import Bridge
-from bridge.storage import DraftStore, MemorySnapshotStore, Snapshot, SnapshotStore
-from tests.kept import roster_of, snapshot_of
-from tests.memory_directory import Clock, MemoryDirectory, broken, make, person
+from bridge.snapshots.memory_store import DraftStore, MemorySnapshotStore
+from bridge.snapshots.store import Snapshot, SnapshotStore
+from tests.support.kept import roster_of, snapshot_of
+from tests.support.memory_directory import Clock, MemoryDirectory, broken, make, person
 
 
 def bridge_of(
@@ -30,10 +32,11 @@ def bridge_of(
     clock = clock or Clock()
     bridge = Bridge(
         {"/m": tuple(directory.name for directory in directories)},
-        [make(directory, **options)[0].source for directory in directories],
+        [(found.source, found.policy) for found in (make(directory, **options)[0] for directory in directories)],
         store=store or MemorySnapshotStore(),
         clock=clock,
         make_token=lambda: "t",
+        throttle=MemoryThrottle(ThrottleRules(), b"k" * 32, clock),
         observe=(events if events is not None else []).append,
     )
     return bridge, clock

@@ -14,10 +14,10 @@ import pytest
 
 from bridge.demo import wire
 from bridge.demo.server import Session
-from tests.bridges import CALLER, CALLER_PASSWORD, configuration, running_bridge
 from tests.conftest import StartSlapd
-from tests.faulty_server import FaultyServer, small_directory
-from tests.slapd import person, require
+from tests.support.bridges import CALLER, CALLER_PASSWORD, configuration, running_bridge
+from tests.support.faulty_server import FaultyServer, small_directory
+from tests.support.slapd import person, require
 
 
 async def test_admin_listener_tells_health_and_metrics(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ async def test_service_starts_while_its_directory_is_down(tmp_path: Path) -> Non
 MEASURE = """
 import asyncio, re, sys
 from bridge.config.loading import load
-from bridge.run import Service
+from bridge.run.service import Service
 async def main():
     service = Service(load(sys.argv[1], {}), sys.stderr, {})
     await service.start()
@@ -115,7 +115,7 @@ async def test_server_that_drops_the_connection_in_the_middle_gives_no_shorter_l
     uids = [f"u{number:02}" for number in range(25)]
     pages = 0
 
-    async def on_search(session: Session, _message: wire.Message, _request: wire.SearchRequest) -> bool:
+    async def on_search(session: Session, _message: wire.Message, _request: wire.ReceivedSearch) -> bool:
         nonlocal pages
         pages += 1
         if pages % 3 == 0 and pages <= 6:

@@ -18,7 +18,7 @@ from bridge.ldap import messages
 from bridge.model import Secret
 from bridge.syntax.ber import message_size, read_header
 from bridge.syntax.filters import parse_filter
-from tests.slapd import PEOPLE, READER, READER_PASSWORD
+from tests.support.slapd import PEOPLE, READER, READER_PASSWORD
 
 BIND_CONNECTION_COUNT, PREPARED_COUNT = 8, 5000
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import ssl
+import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -14,13 +17,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from bridge.cli.drafts import open_draft
+from bridge.cli.options import FINDINGS, config_option, json_option
+from bridge.config.loading import load
 from bridge.errors import BridgeError
 from bridge.ldap.discovery import discover_servers
 from bridge.ldap.messages import PAGED_RESULTS
 from bridge.ldap.root_dse import read_root_dse
 from bridge.ldap.service_account import ServiceAccount
-from bridge.listing import refuse_if_empty, take_listing
-from bridge.run import ABOUT_STRANGERS, ldap_settings, make_source
+from bridge.run.build import ldap_settings, make_source, snapshot_policy
+from bridge.run.service import ABOUT_STRANGERS
+from bridge.sources.directory.listing import refuse_if_empty, take_listing
 from bridge.syntax.filters import render_filter
 
 if TYPE_CHECKING:
@@ -29,8 +35,8 @@ if TYPE_CHECKING:
     from bridge.config.loading import Loaded
     from bridge.directory import RootDSE
     from bridge.ldap.connection import Connection
-    from bridge.listing import Listing
-    from bridge.source import DirectorySource
+    from bridge.sources.directory.listing import DirectoryListing
+    from bridge.sources.directory.source import DirectorySource
 
 _DAY_S = 86_400
 _CERTIFICATE_WARNING_DAYS = 21
@@ -48,6 +54,17 @@ class Check:
     result: str
     message: str
     remedy: str = ""
+
+
+@click.command("check")
+@config_option
+@click.option("--offline", is_flag=True, help="Only the configuration and its files.")
+@json_option
+def check_command(config_path: str, offline: bool, as_json: bool) -> None:
+    """Check the configuration and what it names."""
+    loaded = load(config_path, os.environ)
+    found = asyncio.run(check_directories(loaded, offline=offline))
+    sys.exit(FINDINGS if show_checks(found, as_json=as_json) else 0)
 
 
 async def check_directories(loaded: Loaded, *, offline: bool) -> list[Check]:
@@ -126,10 +143,11 @@ def _check_certificate(directory: str, server: str, tls: ssl.SSLObject) -> Check
 
 async def _check_users(loaded: Loaded, position: int) -> list[Check]:
     source = make_source(loaded, position, lambda _event: None)
+    policy = snapshot_policy(loaded.configuration, position)
     try:
         bases = await source.resolve_bases()
         listing = await take_listing(source, None, time.time)
-        refuse_if_empty(source, listing)
+        refuse_if_empty(source, listing, allow_empty=policy.removals.allow_empty)
     except BridgeError as error:
         return [_failed("users", source.name, "", error)]
     finally:
@@ -142,16 +160,16 @@ async def _check_users(loaded: Loaded, position: int) -> list[Check]:
 
 
 def _describe_groups(source: DirectorySource) -> Iterator[Check]:
-    scope = source.group_scope
-    for group in (*scope.included, *scope.excluded):
+    groups = source.resolved_groups
+    for group in (*groups.included, *groups.excluded):
         count = len(group.member_keys) + len(group.member_uids)
         inside = f", and {len(group.dns) - 1} groups inside of it" if len(group.dns) > 1 else ""
         yield Check("group", source.name, "", "ok", f"{group.dn}: {count} members are named{inside}")
-    for clause in scope.clauses:
+    for clause in groups.clauses:
         yield Check("group", source.name, "", "ok", f"the server compares {render_filter(clause.filter)}")
 
 
-def _describe_users(listing: Listing) -> Iterator[Check]:
+def _describe_users(listing: DirectoryListing) -> Iterator[Check]:
     report, roster = listing.report, listing.roster
     name, server = report.directory, report.server
     yield Check("users", name, server, "ok", f"{report.user_count} users of {report.entry_count} entries")

@@ -16,7 +16,7 @@ import click
 from bridge.config.loading import load
 from bridge.demo.people import BASE, READER_DN, READER_PASSWORD, SAMPLE_PASSWORD, SAMPLE_USER, sample_directory
 from bridge.demo.server import EmbeddedServer
-from bridge.run import Service
+from bridge.run.service import Service
 
 _CALLER = "mailstore"
 _CONFIGURATION = """\
@@ -45,7 +45,18 @@ directories:
 """
 
 
-def run_demo(user_count: int, port: int) -> None:
+@click.command("demo")
+@click.option("--users", default=300, show_default=True, type=click.IntRange(1, 1_000_000), help="Sample people.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Of the bridge; 0: any.")
+def demo_command(users: int, port: int) -> None:
+    """Start a sample directory and a bridge.
+
+    Prints what to try; Ctrl-C ends both.
+    """
+    _run_demo(users, port)
+
+
+def _run_demo(user_count: int, port: int) -> None:
     """Serves until Ctrl-C, and leaves nothing behind."""
     with tempfile.TemporaryDirectory(prefix="mailstore-bridge-demo-") as folder, contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(user_count, port, Path(folder)))

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge.cli.drafts import open_draft
-from bridge.cli.operations import show_removal_table
-from bridge.run import make_bridge
-from bridge.web.documents import render_removal, render_time
+from bridge.cli.drafts import ignore, open_draft
+from bridge.cli.options import FINDINGS, config_option, json_option, load_configuration, print_json
+from bridge.cli.removals import show_removal_table
+from bridge.documents import render_removal, render_time
+from bridge.run.build import make_bridge
 
 if TYPE_CHECKING:
     from bridge.config.loading import Loaded
-    from bridge.events import Event
     from bridge.model import User
-    from bridge.snapshots import DirectorySnapshots
+    from bridge.snapshots.directory_snapshots import DirectorySnapshots
 
 _LINES_MAX_COUNT = 200
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "renamed": ("~", "yellow"), "changed": ("~", "cyan")}
 
 
+@click.command("diff")
+@config_option
+@json_option
+def diff_command(config_path: str, as_json: bool) -> None:
+    """Compare the directories with what is answered now.
+
+    Changes nothing. Ends with 1 where removals would be withheld.
+    """
+    found = asyncio.run(compare_directories(load_configuration(config_path)))
+    (print_json if as_json else show_difference)(found)
+    sys.exit(FINDINGS if found["would_withhold"] else 0)
+
+
 async def compare_directories(loaded: Loaded) -> dict[str, Any]:
     """What differs in each directory. Raises a `BridgeError` where one can't be listed, or its state not be read."""
-    bridge = make_bridge(loaded, _ignore, open_draft(loaded))
+    bridge = make_bridge(loaded, ignore, open_draft(loaded))
     try:
         found = [await _compare(snapshots) for snapshots in bridge.directories.values()]
     finally:
@@ -112,7 +127,3 @@ def _describe_change(change: dict[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value or "-")
-
-
-def _ignore(_event: Event) -> None:
-    """The difference tells everything."""

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import click
+import orjson
 
 from bridge.config.loading import load
 
@@ -25,6 +26,7 @@ config_option = click.option(
     help="The configuration file.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
+endpoint_option = click.option("--endpoint", metavar="PATH", help="The endpoint, where there are several.")
 
 
 def load_configuration(path: str) -> Loaded:
@@ -33,3 +35,18 @@ def load_configuration(path: str) -> Loaded:
     for warning in loaded.warnings:
         click.secho(f"warning: {warning}", fg="yellow", err=True)
     return loaded
+
+
+def choose_endpoint(loaded: Loaded, path: str | None) -> str:
+    """The endpoint that is meant: the named one, or the only one."""
+    paths = [endpoint.path for endpoint in loaded.configuration.endpoints]
+    if path is None and len(paths) == 1:
+        return paths[0]
+    if path not in paths:
+        raise click.UsageError(f"--endpoint must be one of {', '.join(paths)}")
+    return path
+
+
+def print_json(found: object) -> None:
+    """Print the document on standard output, indented."""
+    click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())

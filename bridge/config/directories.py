@@ -27,9 +27,9 @@ from bridge.config.schema import (
     as_tuple,
 )
 from bridge.config.values import ServerUrl, parse_domain, parse_fingerprint, parse_name_server, parse_server_url
-from bridge.groups import GroupRules, GroupWay
 from bridge.mapping import AddressRules, AttributeMap, IdForm, MappingError, parse_item
 from bridge.mapping.addresses import fold_domain
+from bridge.sources.directory.groups import GroupRules, GroupWay
 from bridge.syntax.attributes import is_attribute_description
 from bridge.syntax.dn import DNError, dn_key, parse_dn
 from bridge.syntax.filters import And, Filter, FilterError, FilterTemplate, parse_filter, parse_filter_template
@@ -476,6 +476,10 @@ class Configuration(Section):
     cache: CacheSection = Field(CacheSection(), description="How long a listing is good for.")
     removals: RemovalsSection = Field(RemovalsSection(), description="When a listing is not believed.")
     auth: AuthSection = Field(AuthSection(), description="How wrong passwords are kept from locking accounts.")
+
+    def removals_of(self, directory: DirectorySection) -> RemovalsSection:
+        """The directory's own rules for removals, or those of all."""
+        return directory.removals or self.removals
 
     def directories_of(self, endpoint: EndpointSection) -> tuple[str, ...]:
         """The names of an endpoint's directories, the first ones first."""

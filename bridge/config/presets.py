@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from bridge.config.yaml12 import read_yaml
-from bridge.groups import GroupRules, GroupWay
 from bridge.mapping import AccountState, IdForm, parse_item
 from bridge.model import Rejection
+from bridge.sources.directory.groups import GroupRules, GroupWay
 from bridge.syntax.attributes import is_attribute_description
 from bridge.syntax.dn import parse_dn
 from bridge.syntax.filters import parse_filter, parse_filter_template

@@ -104,7 +104,7 @@ class Session:
                 self._writer.write(wire.write_notice(PROTOCOL_ERROR, str(error)))
                 await self._writer.drain()
                 return
-            if isinstance(message.operation, wire.OtherRequest) and message.operation.ends_connection:
+            if isinstance(message.operation, wire.ReceivedOther) and message.operation.ends_connection:
                 return
             await self.answer(message)
             await self._writer.drain()
@@ -121,17 +121,17 @@ class Session:
         """Carries out one request."""
         operation = message.operation
         match operation:
-            case wire.BindRequest():
+            case wire.ReceivedBind():
                 code, text = self.bind(operation)
                 self._writer.write(wire.write_result(message.id, wire.BIND_RESPONSE, code, text))
-            case wire.SearchRequest():
+            case wire.ReceivedSearch():
                 await self.search(message, operation)
-            case wire.ExtendedRequest(name):
+            case wire.ReceivedExtended(name):
                 await self._extended(message.id, name)
-            case wire.OtherRequest(answer=int(tag)):
+            case wire.ReceivedOther(answer=int(tag)):
                 self._writer.write(wire.write_result(message.id, tag, UNWILLING, "this directory is for reading only"))
 
-    def bind(self, request: wire.BindRequest) -> tuple[int, str]:
+    def bind(self, request: wire.ReceivedBind) -> tuple[int, str]:
         """The result of a bind; whoever was bound before isn't any more (RFC 4511 §4.2.1)."""
         self._user = None
         if request.password is None:
@@ -147,7 +147,7 @@ class Session:
         self._user = entry
         return SUCCESS, ""
 
-    async def search(self, message: wire.Message, request: wire.SearchRequest) -> None:
+    async def search(self, message: wire.Message, request: wire.ReceivedSearch) -> None:
         """Answers a search with its entries, or with one page of them."""
         for name, (critical, _) in message.controls.items():
             if critical and name != wire.PAGED_RESULTS:
@@ -168,13 +168,13 @@ class Session:
             found = self.store.search(base, request.scope, request.filter)
             await self._send_all(message.id, request, found)
 
-    async def _send_all(self, message_id: int, request: wire.SearchRequest, found: Iterator[StoredEntry]) -> None:
+    async def _send_all(self, message_id: int, request: wire.ReceivedSearch, found: Iterator[StoredEntry]) -> None:
         limit = request.size_limit or None
         await self._send_entries(message_id, request, islice(found, limit))
         exceeded = limit is not None and next(found, None) is not None
         self._finish(message_id, SIZE_LIMIT if exceeded else SUCCESS)
 
-    async def _page(self, message: wire.Message, request: wire.SearchRequest, base: StoredEntry) -> None:
+    async def _page(self, message: wire.Message, request: wire.ReceivedSearch, base: StoredEntry) -> None:
         """One page (RFC 2696 §3); the cookie is good for this connection and for one use."""
         size, cookie = wire.read_paging(message.controls[wire.PAGED_RESULTS][1])
         found = self._pages.pop(cookie, None) if cookie else self.store.search(base, request.scope, request.filter)
@@ -189,7 +189,7 @@ class Session:
             self._pages[cookie] = _chain(following, found)
         self._finish(message.id, SUCCESS, controls=wire.write_paging(cookie))
 
-    async def _send_entries(self, message_id: int, request: wire.SearchRequest, found: Iterator[StoredEntry]) -> None:
+    async def _send_entries(self, message_id: int, request: wire.ReceivedSearch, found: Iterator[StoredEntry]) -> None:
         pending: list[bytes] = []
         size = 0
         for entry in found:
@@ -204,7 +204,7 @@ class Session:
         self._writer.write(b"".join(pending))
 
     def _entry(
-        self, message_id: int, dn: str, attributes: Mapping[str, Sequence[bytes]], request: wire.SearchRequest
+        self, message_id: int, dn: str, attributes: Mapping[str, Sequence[bytes]], request: wire.ReceivedSearch
     ) -> bytes:
         wanted = {name.lower() for name in request.attributes} or {"*"}
         chosen = [

@@ -25,7 +25,7 @@ _ANSWERS = {0x66: 0x67, 0x68: 0x69, 0x4A: 0x6B, 0x6C: 0x6D, 0x6E: 0x6F}
 
 
 @dataclass(frozen=True, slots=True)
-class BindRequest:
+class ReceivedBind:
     """RFC 4511 §4.2; `password` None is SASL."""
 
     dn: str
@@ -33,7 +33,7 @@ class BindRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchRequest:
+class ReceivedSearch:
     """RFC 4511 §4.5.1."""
 
     base: str
@@ -45,21 +45,21 @@ class SearchRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ExtendedRequest:
+class ReceivedExtended:
     """RFC 4511 §4.12."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class OtherRequest:
+class ReceivedOther:
     """A request that this server carries out for nobody; `answer` is the tag of its answer, None for none."""
 
     answer: int | None
     ends_connection: bool = False
 
 
-Operation = BindRequest | SearchRequest | ExtendedRequest | OtherRequest
+Operation = ReceivedBind | ReceivedSearch | ReceivedExtended | ReceivedOther
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +85,21 @@ def _read_operation(tag: int, reader: ber.Reader) -> Operation:
         case 0x60:
             reader.read_integer()
             dn = _text(reader.read_octets())
-            return BindRequest(dn, reader.read_octets(0x80) if reader.peek_tag() == 0x80 else None)  # noqa: PLR2004
+            return ReceivedBind(dn, reader.read_octets(0x80) if reader.peek_tag() == 0x80 else None)  # noqa: PLR2004
         case 0x63:
             return _read_search(reader)
         case 0x77:
-            return ExtendedRequest(_text(reader.read_octets(0x80)))
+            return ReceivedExtended(_text(reader.read_octets(0x80)))
         case 0x42:
-            return OtherRequest(None, ends_connection=True)
+            return ReceivedOther(None, ends_connection=True)
         case 0x50:
-            return OtherRequest(None)
+            return ReceivedOther(None)
     if tag not in _ANSWERS:
         raise ber.BerError(f"no request has the tag 0x{tag:02x}")
-    return OtherRequest(_ANSWERS[tag])
+    return ReceivedOther(_ANSWERS[tag])
 
 
-def _read_search(reader: ber.Reader) -> SearchRequest:
+def _read_search(reader: ber.Reader) -> ReceivedSearch:
     base = _text(reader.read_octets())
     scope = reader.read_integer(ber.ENUMERATED)
     reader.read_integer(ber.ENUMERATED)  # aliases: there are none
@@ -110,7 +110,7 @@ def _read_search(reader: ber.Reader) -> SearchRequest:
     names, attributes = reader.read_inner(), []
     while not names.at_end:
         attributes.append(_text(names.read_octets()))
-    return SearchRequest(base, scope, size_limit, types_only, tree, tuple(attributes))
+    return ReceivedSearch(base, scope, size_limit, types_only, tree, tuple(attributes))
 
 
 def _read_controls(reader: ber.Reader) -> dict[str, tuple[bool, bytes]]:

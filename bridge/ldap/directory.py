@@ -17,10 +17,10 @@ from bridge.errors import DirectoryRefused, DirectoryUnavailable
 from bridge.events import CertificateSeen, OperationEnded
 from bridge.ldap import messages
 from bridge.ldap.binds import BindConnections
-from bridge.ldap.gate import Gate
-from bridge.ldap.listing import Listing
+from bridge.ldap.limiter import Limiter
 from bridge.ldap.lookups import LookupConnections
 from bridge.ldap.pace import Pace
+from bridge.ldap.paged_search import PagedSearch
 from bridge.ldap.results import ASK_ANOTHER_SERVER, judge_user_bind
 from bridge.ldap.root_dse import read_root_dse
 from bridge.ldap.servers import Servers
@@ -66,10 +66,10 @@ class LdapDirectory:
         self._lookups = LookupConnections(settings, self._account)
         self._binds = BindConnections(settings, self._servers)
         queue = settings.queue_limit_count
-        self._lookup_gate = Gate(self.name, settings.limits.lookups_in_flight_count, queue)
-        self._bind_gate = Gate(self.name, settings.bind_connection_count, queue)
+        self._lookup_limiter = Limiter(self.name, settings.limits.lookups_in_flight_count, queue)
+        self._bind_limiter = Limiter(self.name, settings.bind_connection_count, queue)
         self._request_time = Deadlines(settings.request_timeout_s)
-        self._pace = Pace(self._lookup_gate, self._bind_gate)
+        self._pace = Pace(self._lookup_limiter, self._bind_limiter)
 
     def _make_discovery(self, sleep: Callable[[float], Awaitable[None]]) -> Discovery:
         settings = self._settings
@@ -95,7 +95,7 @@ class LdapDirectory:
 
         try:
             with self._request_time.begin():
-                async with self._lookup_gate:
+                async with self._lookup_limiter:
                     return await self._servers.first(attempt, self._request_time.timeout_s)
         except TimeoutError as error:
             raise self._too_slow("the look-up", self._request_time.timeout_s) from error
@@ -107,7 +107,7 @@ class LdapDirectory:
         server = None
         try:
             with self._request_time.begin():
-                async with self._bind_gate:
+                async with self._bind_limiter:
                     server, connection = await self._binds.take(self._request_time.timeout_s)
                     return await self._bind(server, connection, dn, password)
         except TimeoutError as error:
@@ -137,10 +137,8 @@ class LdapDirectory:
             raise
 
     @asynccontextmanager
-    async def list_entries(
-        self, searches: Sequence[SearchRequest], began_s: float | None = None
-    ) -> AsyncIterator[EntryStream]:
-        """All entries of all searches, from one server, on a connection of its own."""
+    async def open_listing(self, began_s: float | None = None) -> AsyncIterator[EntryStream]:
+        """Open a connection of its own to one server for whole searches."""
         timeout_s, now_s = self._settings.listing_timeout_s, asyncio.get_running_loop().time()
         due_s = (now_s if began_s is None else began_s) + timeout_s
         try:
@@ -148,9 +146,8 @@ class LdapDirectory:
                 server, connection, root = await self._servers.first(self._connect_and_greet, due_s - now_s)
                 try:
                     with self._observed("listing", server):
-                        yield Listing(
+                        yield PagedSearch(
                             connection,
-                            searches,
                             self._settings,
                             root,
                             pace=self._pace,

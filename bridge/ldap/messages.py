@@ -38,8 +38,6 @@ PAGED_RESULTS = "1.2.840.113556.1.4.319"
 """RFC 2696."""
 START_TLS = "1.3.6.1.4.1.1466.20037"
 """RFC 4511 §4.14."""
-NOTICE_OF_DISCONNECTION = "1.3.6.1.4.1.1466.20036"
-"""RFC 4511 §4.4.1."""
 PASSWORD_POLICY = "1.3.6.1.4.1.42.2.27.8.5.1"  # noqa: S105 - an object identifier
 """draft-behera-ldap-password-policy-11 §6.1."""
 PASSWORD_EXPIRED = "2.16.840.1.113730.3.4.4"  # noqa: S105 - an object identifier
@@ -83,8 +81,6 @@ class Response:
     referrals: tuple[str, ...] = ()
     controls: Mapping[str, bytes | None] = field(default_factory=dict)
     """Values by object identifier."""
-    name: str | None = None
-    """The object identifier of an extended response."""
     sasl_credentials: bytes | None = None
     """What the server has to say in a bind by SASL."""
 
@@ -166,17 +162,17 @@ def read_response(data: bytes, kind: int, start: int, stop: int, end: int) -> Re
     reader.read_octets()  # matchedDN: nothing asks for it
     diagnostic_message = _text(reader.read_octets())
     referrals = _read_uris(reader.read_inner(_REFERRAL)) if reader.peek_tag() == _REFERRAL else ()
-    name = sasl_credentials = None
+    sasl_credentials = None
     if kind == BIND_RESPONSE and reader.peek_tag() == _SASL_CREDENTIALS:
         sasl_credentials = reader.read_octets(_SASL_CREDENTIALS)
     if kind == EXTENDED_RESPONSE and reader.peek_tag() == _RESPONSE_NAME:
-        name = _text(reader.read_octets(_RESPONSE_NAME))
+        reader.read()
     if kind == EXTENDED_RESPONSE and reader.peek_tag() == _RESPONSE_VALUE:
         reader.read()
     if not reader.at_end:
         raise ber.BerError("an answer holds more than it should")
     controls = _read_controls(data, stop, end)
-    return Response(kind, result_code, diagnostic_message, referrals, controls, name, sasl_credentials)
+    return Response(kind, result_code, diagnostic_message, referrals, controls, sasl_credentials)
 
 
 @cache

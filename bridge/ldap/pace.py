@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bridge.ldap.gate import Gate
+    from bridge.ldap.limiter import Limiter
 
 
 class Pace:
-    """Watches the gates through which logins go."""
+    """Watches the limiters through which logins go."""
 
-    __slots__ = ("_clock", "_gates", "_passed_count", "_quiet_from_s")
+    __slots__ = ("_clock", "_limiters", "_passed_count", "_quiet_from_s")
 
     _ALONE = (64 * 1024, 250)
     """Octets and entries: a millisecond each."""
@@ -29,8 +29,8 @@ class Pace:
     _QUIET_AFTER_S = 1.0
     """Whoever has logged in is likely to be followed by others, and the first turn that they meet counts most."""
 
-    def __init__(self, *gates: Gate, clock: Callable[[], float] = time.monotonic) -> None:
-        self._gates = gates
+    def __init__(self, *limiters: Limiter, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limiters = limiters
         self._clock = clock
         self._passed_count = 0
         self._quiet_from_s = clock()
@@ -49,9 +49,9 @@ class Pace:
     def is_shared(self) -> bool:
         """Whether somebody logs in, or did so a moment ago."""
         now_s, passed_count = self._clock(), 0
-        for gate in self._gates:
-            passed_count += gate.entered_count
-            if gate.is_in_use:
+        for limiter in self._limiters:
+            passed_count += limiter.entered_count
+            if limiter.is_in_use:
                 self._quiet_from_s = now_s + self._QUIET_AFTER_S
         if passed_count != self._passed_count:
             self._passed_count = passed_count

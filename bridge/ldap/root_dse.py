@@ -49,7 +49,6 @@ def _parse_root_dse(entry: Entry, server: str) -> RootDSE:
         naming_contexts=contexts,
         default_naming_context=_default_context(_texts(entry, "defaultnamingcontext"), contexts),
         supported_controls=frozenset(_texts(entry, "supportedcontrol")),
-        supported_extensions=frozenset(_texts(entry, "supportedextension")),
         vendor=_vendor(entry),
     )
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from bridge.events import Event, Observer
-    from bridge.snapshots import DirectorySnapshots
+    from bridge.snapshots.directory_snapshots import DirectorySnapshots
 
 _PREFIX = "mailstore_bridge"
 

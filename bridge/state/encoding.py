@@ -9,8 +9,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from bridge.guard import GuardState, HeldBy, Removal, RemovalKind, RemovalReason, Withheld
 from bridge.model import Report, Skipped
+from bridge.removals.model import GuardState, HeldBy, Removal, RemovalKind, RemovalReason, Withheld
 from bridge.state.failures import Damaged
 
 if TYPE_CHECKING:

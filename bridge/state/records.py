@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bridge.snapshots.store import REPORTS_MAX_COUNT
 from bridge.state.encoding import parse_report, render_report
 from bridge.state.failures import lost
-from bridge.storage import REPORTS_MAX_COUNT
 
 if TYPE_CHECKING:
     import sqlite3

@@ -11,8 +11,9 @@ from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from bridge.comparison import differences
-from bridge.roster import Roster
+from bridge.roster.comparison import differences
+from bridge.roster.roster import Roster
+from bridge.snapshots.store import Snapshot
 from bridge.state.encoding import (
     PARTS,
     parse_guard,
@@ -22,13 +23,12 @@ from bridge.state.encoding import (
     render_text,
 )
 from bridge.state.failures import Damaged
-from bridge.storage import Snapshot
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Generator, Iterable, Iterator, Mapping
 
-    from bridge.guard import GuardState
+    from bridge.removals.model import GuardState
     from bridge.state.encoding import Part, Value
 
 _PORTION_COUNT = 500

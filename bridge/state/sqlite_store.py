@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bridge.model import Report
-    from bridge.storage import Snapshot
+    from bridge.snapshots.store import Snapshot
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

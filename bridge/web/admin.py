@@ -8,8 +8,8 @@ import orjson
 from aiohttp import web
 
 from bridge import __version__
+from bridge.documents import render_health
 from bridge.model import Status
-from bridge.web.documents import render_health
 
 if TYPE_CHECKING:
     from collections.abc import Callable

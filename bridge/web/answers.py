@@ -15,7 +15,7 @@ from aiohttp import HttpVersion11, web
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
-    from bridge.protocol import Reply
+    from bridge.mailstore import Reply
 
 _CLOSE = "Connection: close\r\n"
 

@@ -20,7 +20,7 @@ from bridge.web.addresses import Troublemakers, parse_address
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from bridge.protocol import Credentials
+    from bridge.mailstore import Credentials
     from bridge.web.addresses import AllowedAddresses, Trouble
     from bridge.web.limits import WebLimits
 

@@ -1,6 +1,7 @@
 """What the command line asks of the running service: JSON over HTTP on a Unix socket that only its own user may open.
 
-Knows nothing of the terminal. Errors come as `{"error": code, "message": …}` with the HTTP status of `bridge.protocol`.
+Knows nothing of the terminal. Errors come as `{"error": code, "message": …}` with the HTTP
+status of `bridge.mailstore`.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import orjson
 from aiohttp import web
 
 from bridge import __version__
+from bridge.documents import render_health, render_held_back, render_removals, render_report
 from bridge.errors import BridgeError, Malformed, NoEndpoint
-from bridge.protocol import render_error
-from bridge.web.documents import render_health, render_held_back, render_removals, render_report
+from bridge.mailstore import render_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from bridge.authentication.throttle import HeldBack
     from bridge.model import Health, Report
-    from bridge.snapshots import DirectorySnapshots
-    from bridge.throttle import HeldBack
+    from bridge.snapshots.directory_snapshots import DirectorySnapshots
 
     Action = Callable[[dict[str, Any]], Awaitable[dict[str, object]]]
 

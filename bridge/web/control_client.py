@@ -34,12 +34,14 @@ async def ask_service(
         if isinstance(error.os_error, FileNotFoundError | ConnectionRefusedError):
             return None
         raise ServiceError(
-            "control_refused", f"{socket}: {error.os_error.strerror or error}", temporary=False
+            "control_refused", f"{socket}: {error.os_error.strerror or error}", is_temporary=False
         ) from error
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         detail = f"the service gave no answer: {error or type(error).__name__}"
-        raise ServiceError("no_answer", detail, temporary=True) from error
+        raise ServiceError("no_answer", detail, is_temporary=True) from error
     if response.status != 200:  # noqa: PLR2004
-        temporary = response.status in (502, 503)
-        raise ServiceError(found.get("error", "internal"), found.get("message", "an error inside"), temporary=temporary)
+        is_temporary = response.status in (502, 503)
+        raise ServiceError(
+            found.get("error", "internal"), found.get("message", "an error inside"), is_temporary=is_temporary
+        )
     return found

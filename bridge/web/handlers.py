@@ -14,7 +14,7 @@ from bridge import __version__
 from bridge.deadlines import Deadlines
 from bridge.errors import BridgeError, CallerElsewhere, CallerRejected, Malformed, NoEndpoint, TooBusy, TooLarge
 from bridge.events import RequestAnswered
-from bridge.protocol import (
+from bridge.mailstore import (
     BODY_LIMIT_BYTES,
     ListCommand,
     Reply,
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from bridge.events import Observer
+    from bridge.mailstore import ListAnswer
     from bridge.model import Secret, Verdict
-    from bridge.protocol import Listing
     from bridge.web.callers import Callers
     from bridge.web.limits import WebLimits
 
@@ -45,10 +45,10 @@ _BUFFERED_BYTES = 32 * 1024
 """Half of what asyncio's transports take before they ask for patience."""
 
 
-class Service(Protocol):
+class AnswersCommands(Protocol):
     """What the handlers need of the bridge."""
 
-    async def list_users(self, endpoint: str, *, compressed: bool) -> Listing:
+    async def list_users(self, endpoint: str, *, compressed: bool) -> ListAnswer:
         """The answer to `cmd=list`."""
 
     async def authenticate(self, endpoint: str, user_name: str, password: Secret) -> Verdict:
@@ -72,7 +72,7 @@ class MailStoreHandler:
 
     def __init__(
         self,
-        service: Service,
+        service: AnswersCommands,
         callers: Mapping[str, Callers],
         limits: WebLimits,
         *,

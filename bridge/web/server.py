@@ -23,7 +23,7 @@ _DRAIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Bind:
+class SocketAddress:
     """Where to listen: a host and a port (0 for any), or the path of a socket."""
 
     host: str = "127.0.0.1"
@@ -88,12 +88,12 @@ class Listener:
     def __init__(self, handler: Handler, limits: WebLimits) -> None:
         self._runner = web.ServerRunner(_Server(handler, limits), shutdown_timeout=_DRAIN_S)
 
-    async def start(self, binds: tuple[Bind, ...], tls: ssl.SSLContext | None = None) -> None:
+    async def start(self, addresses: tuple[SocketAddress, ...], tls: ssl.SSLContext | None = None) -> None:
         """Listens at every address, or at none. Raises `OSError` where one can't be had."""
         await self._runner.setup()
         try:
-            for bind in binds:
-                await self._site(bind, tls).start()
+            for address in addresses:
+                await self._site(address, tls).start()
         except OSError:
             await self._runner.cleanup()
             raise
@@ -107,11 +107,11 @@ class Listener:
         """No request is taken any more; those that run have 10 s to end."""
         await self._runner.cleanup()
 
-    def _site(self, bind: Bind, tls: ssl.SSLContext | None) -> web.BaseSite:
-        if bind.path is None:
-            return web.TCPSite(self._runner, bind.host, bind.port, ssl_context=tls)
-        _remove_stale_socket(Path(bind.path))
-        return web.UnixSite(self._runner, bind.path, ssl_context=tls)
+    def _site(self, address: SocketAddress, tls: ssl.SSLContext | None) -> web.BaseSite:
+        if address.path is None:
+            return web.TCPSite(self._runner, address.host, address.port, ssl_context=tls)
+        _remove_stale_socket(Path(address.path))
+        return web.UnixSite(self._runner, address.path, ssl_context=tls)
 
 
 def _remove_stale_socket(path: Path) -> None:

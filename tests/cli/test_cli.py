@@ -18,9 +18,9 @@ import argon2
 import pytest
 import trustme
 
-from tests.bridges import configuration, url_of
 from tests.conftest import StartSlapd
-from tests.slapd import person, require
+from tests.support.bridges import configuration, url_of
+from tests.support.slapd import person, require
 
 pytestmark = pytest.mark.slapd
 

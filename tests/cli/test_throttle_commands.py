@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bridges import command, configuration, running_bridge
 from tests.conftest import StartSlapd
+from tests.support.bridges import command, configuration, running_bridge
 
 pytestmark = pytest.mark.slapd
 

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bridge.guard import GuardState, HeldBy, Removal, RemovalKind, RemovalReason, Withheld
 from bridge.model import Report, Skipped, User
-from bridge.roster import Roster
+from bridge.removals.model import GuardState, HeldBy, Removal, RemovalKind, RemovalReason, Withheld
+from bridge.roster.roster import Roster
+from bridge.snapshots.memory_store import MemorySnapshotStore
+from bridge.snapshots.store import REPORTS_MAX_COUNT, Snapshot, SnapshotStore
 from bridge.state import SqliteSnapshotStore
-from bridge.storage import REPORTS_MAX_COUNT, MemorySnapshotStore, Snapshot, SnapshotStore
-from tests.kept import content_of, people, report_of, roster_of, snapshot_of
+from tests.support.kept import content_of, people, report_of, roster_of, snapshot_of
 
 FULL_GUARD = GuardState(
     withheld=(

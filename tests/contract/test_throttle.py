@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from bridge.authentication.memory_throttle import MemoryThrottle, ThrottleRules
+from bridge.authentication.throttle import Attempt, Outcome, PasswordMark, Permission, Throttle
 from bridge.model import Secret
-from bridge.throttle import Attempt, MemoryThrottle, Outcome, PasswordMark, Permission, Throttle, ThrottleRules
 
 MakeThrottle = Callable[[ThrottleRules, Callable[[], float]], Throttle]
 RULES = ThrottleRules(remember_failures_s=600.0, max_failure_count=3, window_s=600.0)

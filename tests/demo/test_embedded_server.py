@@ -29,7 +29,7 @@ from bridge.demo.server import EmbeddedServer
 from bridge.demo.store import Store
 from bridge.syntax import ber
 from bridge.syntax.filters import parse_filter
-from tests.slapd import require
+from tests.support.slapd import require
 
 STORE = sample_directory(300)
 READER = ("-D", READER_DN, "-w", READER_PASSWORD)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.samba import Samba, free_address
+from tests.support.samba import Samba, free_address
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.bridges import Client, configuration, running_bridge
-from tests.ds389 import BASE, PEOPLE, READ_ACCESS, READER, READER_PASSWORD, DirectoryServer389
-from tests.slapd import Entry
+from tests.support.bridges import Client, configuration, running_bridge
+from tests.support.ds389 import BASE, PEOPLE, READ_ACCESS, READER, READER_PASSWORD, DirectoryServer389
+from tests.support.slapd import Entry
 
 pytestmark = pytest.mark.ds389
 

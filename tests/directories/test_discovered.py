@@ -14,11 +14,11 @@ from bridge.ldap.directory import LdapDirectory
 from bridge.ldap.settings import DiscoverySettings, LdapSettings
 from bridge.model import Secret
 from bridge.syntax.filters import Equal
-from tests.bridges import configuration, running_bridge
 from tests.conftest import StartSlapd
-from tests.dns_server import DnsServer
-from tests.slapd import PEOPLE, READER, READER_PASSWORD, Slapd
-from tests.waiting import until
+from tests.support.bridges import configuration, running_bridge
+from tests.support.dns_server import DnsServer
+from tests.support.slapd import PEOPLE, READER, READER_PASSWORD, Slapd
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slapd
 

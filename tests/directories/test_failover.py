@@ -22,12 +22,12 @@ from bridge.ldap.directory import LdapDirectory
 from bridge.ldap.settings import LdapSettings, ServerAddress
 from bridge.model import Rejection, Secret
 from bridge.syntax.filters import Equal
-from tests.bridges import Client, configuration, running_bridge
 from tests.conftest import StartSlapd
-from tests.faulty_server import FaultyServer, small_directory
-from tests.recording_proxy import RecordingProxy
-from tests.slapd import BASE, PEOPLE, READER, READER_PASSWORD, Slapd, person
-from tests.waiting import until
+from tests.support.bridges import Client, configuration, running_bridge
+from tests.support.faulty_server import FaultyServer, small_directory
+from tests.support.recording_proxy import RecordingProxy
+from tests.support.slapd import BASE, PEOPLE, READER, READER_PASSWORD, Slapd, person
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slapd
 
@@ -316,7 +316,7 @@ async def test_service_account_that_is_refused_at_a_trial_is_bound_at_the_other_
         await woken.wait()
         woken.clear()
 
-    async def on_bind(session: Session, message: wire.Message, _request: wire.BindRequest) -> bool:
+    async def on_bind(session: Session, message: wire.Message, _request: wire.ReceivedBind) -> bool:
         session._writer.write(wire.write_result(message.id, wire.BIND_RESPONSE, 49))
         return True
 
@@ -359,7 +359,7 @@ async def test_busy_server_is_left_for_the_next_and_tried_in_the_background() ->
     """51 to the service bind: the second server answers; the first is asked again when it takes the account."""
     is_busy = True
 
-    async def on_bind(session: Session, message: wire.Message, _request: wire.BindRequest) -> bool:
+    async def on_bind(session: Session, message: wire.Message, _request: wire.ReceivedBind) -> bool:
         if is_busy:
             session._writer.write(wire.write_result(message.id, wire.BIND_RESPONSE, 51))
         return is_busy

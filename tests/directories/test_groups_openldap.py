@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.bridges import Client, configuration, running_bridge
 from tests.conftest import StartSlapd
 from tests.directories.test_removals_openldap import EVERY_TIME, command, show
-from tests.slapd import BASE, PEOPLE, READER, Entry, Slapd, person
+from tests.support.bridges import Client, configuration, running_bridge
+from tests.support.slapd import BASE, PEOPLE, READER, Entry, Slapd, person
 
 pytestmark = pytest.mark.slapd
 

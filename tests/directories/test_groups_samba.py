@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.directories.test_samba import bridge
-from tests.samba import PEOPLE, Attributes, Samba, account
+from tests.support.samba import PEOPLE, Attributes, Samba, account
 
 pytestmark = pytest.mark.samba
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.bridges import configuration, running_bridge
 from tests.conftest import StartSlapd
-from tests.slapd import PEOPLE, person
+from tests.support.bridges import configuration, running_bridge
+from tests.support.slapd import PEOPLE, person
 
 pytestmark = pytest.mark.slapd
 

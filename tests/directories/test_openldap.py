@@ -15,9 +15,9 @@ import pytest
 import trustme
 
 from bridge.syntax.dn import escape_attribute_value
-from tests.bridges import CALLER, CALLER_PASSWORD, Client, configuration, running_bridge, url_of
 from tests.conftest import StartSlapd
-from tests.slapd import PEOPLE, Entry, Slapd, person
+from tests.support.bridges import CALLER, CALLER_PASSWORD, Client, configuration, running_bridge, url_of
+from tests.support.slapd import PEOPLE, Entry, Slapd, person
 
 pytestmark = pytest.mark.slapd
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from bridge.ops.metrics import render_metrics
-from tests.bridges import Client, configuration, running_bridge
 from tests.conftest import StartSlapd
-from tests.recording_proxy import RecordingProxy
-from tests.slapd import BASE, PEOPLE, Entry, Slapd, person
+from tests.support.bridges import Client, configuration, running_bridge
+from tests.support.recording_proxy import RecordingProxy
+from tests.support.slapd import BASE, PEOPLE, Entry, Slapd, person
 
 pytestmark = pytest.mark.slapd
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.bridges import Client, command, configuration, running_bridge
 from tests.conftest import StartSlapd
-from tests.faulty_server import FaultyServer, small_directory
-from tests.slapd import BASE, PEOPLE, Entry, person
+from tests.support.bridges import Client, command, configuration, running_bridge
+from tests.support.faulty_server import FaultyServer, small_directory
+from tests.support.slapd import BASE, PEOPLE, Entry, person
 
 pytestmark = pytest.mark.slapd
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.bridges import Client, configuration, running_bridge
-from tests.samba import BASE, DOMAIN, PEOPLE, READER, READER_PASSWORD, REALM, Samba, account
-from tests.slapd import require
+from tests.support.bridges import Client, configuration, running_bridge
+from tests.support.samba import BASE, DOMAIN, PEOPLE, READER, READER_PASSWORD, REALM, Samba, account
+from tests.support.slapd import require
 
 pytestmark = pytest.mark.samba
 

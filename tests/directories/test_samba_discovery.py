@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.bridges import Client, configuration, running_bridge
 from tests.directories.test_samba import bridge
-from tests.kdc import require_gssapi
-from tests.samba import HOST, PEOPLE, READER, READER_PASSWORD, REALM, Samba, account
+from tests.support.bridges import Client, configuration, running_bridge
+from tests.support.kdc import require_gssapi
+from tests.support.samba import HOST, PEOPLE, READER, READER_PASSWORD, REALM, Samba, account
 
 pytestmark = pytest.mark.samba
 

@@ -14,10 +14,10 @@ import trustme
 from bridge.errors import DirectoryRefused
 from bridge.ldap.service_account import ServiceAccount
 from bridge.ldap.settings import LdapSettings, SaslSettings, ServerAddress
-from tests.bridges import Client, configuration, running_bridge
 from tests.conftest import StartSlapd
-from tests.kdc import REALM, Kdc, require_gssapi
-from tests.slapd import READER, Slapd
+from tests.support.bridges import Client, configuration, running_bridge
+from tests.support.kdc import REALM, Kdc, require_gssapi
+from tests.support.slapd import READER, Slapd
 
 pytestmark = pytest.mark.slapd
 

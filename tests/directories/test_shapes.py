@@ -16,8 +16,8 @@ import pytest
 from bridge.demo import wire
 from bridge.demo.server import EmbeddedServer, Session
 from bridge.syntax import ber
-from tests.bridges import Client, configuration, running_bridge
-from tests.ldif import load_store
+from tests.support.bridges import Client, configuration, running_bridge
+from tests.support.ldif import load_store
 
 SHAPES = Path(__file__).parent / "shapes"
 READERS = {
@@ -109,11 +109,11 @@ class _ShapedSession(Session):
         super().__init__(server.store, reader, writer, server.tls)
         self.server = server
 
-    def bind(self, request: wire.BindRequest) -> tuple[int, str]:
+    def bind(self, request: wire.ReceivedBind) -> tuple[int, str]:
         names = {"EXAMPLE\\reader": "CN=reader,CN=Users,DC=example,DC=com"}
-        return super().bind(wire.BindRequest(names.get(request.dn, request.dn), request.password))
+        return super().bind(wire.ReceivedBind(names.get(request.dn, request.dn), request.password))
 
-    async def search(self, message: wire.Message, request: wire.SearchRequest) -> None:
+    async def search(self, message: wire.Message, request: wire.ReceivedSearch) -> None:
         self.server.paged_count += wire.PAGED_RESULTS in message.controls
         if request.scope == 2:
             for uri in self.server.references:

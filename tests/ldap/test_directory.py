@@ -22,8 +22,8 @@ from bridge.ldap.settings import LdapSettings, ServerAddress
 from bridge.model import Rejection, Secret
 from bridge.syntax import ber
 from bridge.syntax.filters import Equal
-from tests.faulty_server import FaultyServer, small_directory
-from tests.slapd import PEOPLE, READER, READER_PASSWORD, free_port
+from tests.support.faulty_server import FaultyServer, small_directory
+from tests.support.slapd import PEOPLE, READER, READER_PASSWORD, free_port
 
 LOOK_UP = SearchRequest(PEOPLE, Scope.SUBTREE, Equal("uid", b"anna"), ("uid",), 2)
 ANNA, PASSWORD = f"uid=anna,{PEOPLE}", Secret(b"Pass-anna")
@@ -64,7 +64,7 @@ async def test_look_up_over_a_connection_that_dies_is_asked_once_more() -> None:
     """Servers close idle connections, sometimes just as we ask; a search may be repeated."""
     count = 0
 
-    async def on_search(session: Session, _message: wire.Message, _request: wire.SearchRequest) -> bool:
+    async def on_search(session: Session, _message: wire.Message, _request: wire.ReceivedSearch) -> bool:
         nonlocal count
         count += 1
         if count == 2:
@@ -150,7 +150,7 @@ async def test_requests_beyond_the_queue_are_turned_away() -> None:
     """Two places and one chair: the fourth caller is told to come again, the others get their answer."""
     release = asyncio.Event()
 
-    async def on_bind(_session: Session, _message: wire.Message, request: wire.BindRequest) -> bool:
+    async def on_bind(_session: Session, _message: wire.Message, request: wire.ReceivedBind) -> bool:
         if request.dn != READER:
             await release.wait()
         return False
@@ -163,7 +163,7 @@ async def test_requests_beyond_the_queue_are_turned_away() -> None:
                 await found.bind(ANNA, PASSWORD)
             release.set()
             assert [result.rejection for result in await asyncio.gather(*tasks)] == [None] * 3
-            assert found._bind_gate.waiting_count == 0
+            assert found._bind_limiter.waiting_count == 0
 
 
 @pytest.mark.parametrize("options", [{"reuse_bind_connections": False}, {"idle_s": 0.01}])
@@ -186,7 +186,7 @@ async def test_server_that_accepts_and_says_nothing_is_unavailable_in_time() -> 
 async def test_reference_in_a_look_up_is_incomplete_unless_ignored() -> None:
     """Somebody of that name may live elsewhere; nothing is followed."""
 
-    async def on_search(session: Session, message: wire.Message, _request: wire.SearchRequest) -> bool:
+    async def on_search(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
         content = ber.write_element(wire.SEARCH_REFERENCE, ber.write_octets(b"ldap://elsewhere/"))
         session._writer.write(ber.write_element(ber.SEQUENCE, ber.write_integer(message.id), content))
         return False
@@ -248,7 +248,7 @@ async def test_cancelled_look_up_leaves_its_connection_clean() -> None:
     release = asyncio.Event()
     asked = asyncio.Event()
 
-    async def on_search(_session: Session, _message: wire.Message, _request: wire.SearchRequest) -> bool:
+    async def on_search(_session: Session, _message: wire.Message, _request: wire.ReceivedSearch) -> bool:
         if not asked.is_set():
             asked.set()
             await release.wait()

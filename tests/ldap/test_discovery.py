@@ -14,7 +14,7 @@ from bridge.errors import DirectoryUnavailable
 from bridge.events import DiscoveryFailed, Event
 from bridge.ldap.discovery import Discovery, Record, order_records
 from bridge.ldap.settings import DiscoverySettings, ServerAddress
-from tests.dns_server import DnsServer
+from tests.support.dns_server import DnsServer
 
 LDAPS, LDAP = "_ldaps._tcp.example.com", "_ldap._tcp.example.com"
 

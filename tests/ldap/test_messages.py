@@ -184,13 +184,13 @@ def test_read_response_keeps_referrals_of_each_kind(kind: int) -> None:
     assert messages.read_response(data, kind, start, stop, end) == Response(kind, 10, "", ("ldap://a/", "ldap://b/"))
 
 
-def test_read_response_reads_the_name_of_an_extended_response() -> None:
-    """A notice of disconnection is known by its name (RFC 4511 §4.4.1)."""
+def test_read_response_passes_over_the_name_of_an_extended_response() -> None:
+    """A notice of disconnection has one (RFC 4511 §4.4.1), and its message id says enough."""
     parts = (ber.write_integer(52, ber.ENUMERATED), ber.write_octets(b""), ber.write_octets(b"bye"))
-    name = ber.write_octets(messages.NOTICE_OF_DISCONNECTION.encode(), 0x8A)
+    name = ber.write_octets(b"1.3.6.1.4.1.1466.20036", 0x8A)
     content = b"".join((*parts, name, ber.write_octets(b"x", 0x8B)))
     found = messages.read_response(content, messages.EXTENDED_RESPONSE, 0, len(content), len(content))
-    assert (found.result_code, found.name) == (52, messages.NOTICE_OF_DISCONNECTION)
+    assert (found.result_code, found.diagnostic_message) == (52, "bye")
 
 
 def test_read_response_skips_sasl_credentials() -> None:

@@ -37,8 +37,8 @@ from bridge.ops.metrics import metrics_observer, render_metrics
 from bridge.ops.systemd import Notifier
 from bridge.ops.tallies import Counts, Durations
 from bridge.ops.tls import ServerCertificate
-from bridge.run import control_socket, find_control_socket
-from tests.bridges import configuration
+from bridge.run.paths import control_socket, find_control_socket
+from tests.support.bridges import configuration
 
 ERROR = DirectoryUnavailable("no route", directory="d", server="ldap://s")
 EVENTS: dict[str, Event] = {

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 from bridge.errors import BridgeError
-from bridge.guard import GuardState
+from bridge.removals.model import GuardState
+from bridge.snapshots.store import Snapshot
 from bridge.state import SqliteSnapshotStore
-from bridge.storage import Snapshot
-from tests.kept import people, snapshot_of
+from tests.support.kept import people, snapshot_of
 
 EVERY = 7
 

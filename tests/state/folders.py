@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from bridge.errors import StateLost, StateUnavailable
+from bridge.snapshots.store import Snapshot
 from bridge.state import SqliteSnapshotStore
-from bridge.storage import Snapshot
-from tests.kept import content_of
+from tests.support.kept import content_of
 
 ROOT = Path(__file__).parents[2]
 DATABASE = "state.sqlite3"

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from bridge.errors import StateLost
 from bridge.state import SqliteSnapshotStore
 from tests.contract.test_snapshot_store import FULL_GUARD
-from tests.kept import content_of, people, snapshot_of
 from tests.state.folders import DATABASE, keep, load, loaded, names_in, result_of
+from tests.support.kept import content_of, people, snapshot_of
 
 KEPT = snapshot_of(people(400), guard=FULL_GUARD)
 

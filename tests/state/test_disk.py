@@ -13,8 +13,8 @@ import pytest
 
 from bridge.errors import ConfigurationError, StateLost, StateUnavailable
 from bridge.state import SqliteSnapshotStore, opening
-from tests.kept import content_of, people, snapshot_of
 from tests.state.folders import DATABASE, keep, load, loaded, names_in, result_of
+from tests.support.kept import content_of, people, snapshot_of
 
 SMALL = snapshot_of(people(100))
 LARGE = snapshot_of(people(6000, "x"), number=2.0)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bridge.guard import GuardState
+from bridge.removals.model import GuardState
 from bridge.state.encoding import PARTS, parse_guard, parse_report, render_decisions, render_report
 from bridge.state.failures import Damaged
 from tests.contract.test_snapshot_store import FULL_REPORT

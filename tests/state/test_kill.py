@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from bridge.snapshots.store import Snapshot
 from bridge.state import SqliteSnapshotStore
-from bridge.storage import Snapshot
-from tests.kept import content_of
 from tests.state.child import numbered
 from tests.state.folders import child
+from tests.support.kept import content_of
 
 KILLS = int(os.environ.get("BRIDGE_TEST_KILLS", "15"))
 

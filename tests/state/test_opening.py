@@ -18,8 +18,8 @@ from bridge.errors import ConfigurationError, StateUnavailable
 from bridge.state import SqliteSnapshotStore
 from bridge.state.opening import StateFiles
 from bridge.state.schema import APPLICATION_ID, SCHEMA, Schema
-from tests.kept import content_of, people, snapshot_of
 from tests.state.folders import DATABASE, child, keep, load, loaded, names_in, result_of
+from tests.support.kept import content_of, people, snapshot_of
 
 
 def pragma(folder: Path, name: str) -> object:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bridge.guard import GuardState, HeldBy, Removal, RemovalKind, Withheld
 from bridge.model import User
-from bridge.roster import Roster, render_user
+from bridge.removals.model import GuardState, HeldBy, Removal, RemovalKind, Withheld
+from bridge.roster.roster import Roster, render_user
 from bridge.state import SqliteSnapshotStore, rows
 from bridge.state.encoding import PARTS
-from tests.kept import content_of, people, snapshot_of
+from tests.support.kept import content_of, people, snapshot_of
 
 
 async def test_save_writes_what_has_changed_and_little_else(tmp_path: Path) -> None:

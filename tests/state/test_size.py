@@ -12,7 +12,7 @@ MEASURE = """
 import asyncio, resource, sys
 from pathlib import Path
 from bridge.state import SqliteSnapshotStore
-from tests.kept import people, snapshot_of
+from tests.support.kept import people, snapshot_of
 
 def peak_kib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

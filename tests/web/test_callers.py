@@ -7,8 +7,8 @@ import argon2
 import pytest
 
 from bridge.errors import CallerElsewhere, CallerRejected, TooBusy
+from bridge.mailstore import Credentials
 from bridge.model import Secret
-from bridge.protocol import Credentials
 from bridge.web.addresses import AllowedAddresses, Troublemakers
 from bridge.web.callers import Callers
 from bridge.web.limits import WebLimits

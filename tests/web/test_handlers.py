@@ -16,13 +16,13 @@ import pytest
 
 from bridge.errors import DirectoryUnavailable
 from bridge.events import Event, RequestAnswered
+from bridge.mailstore import ListAnswer
 from bridge.model import Accepted, Rejected, Rejection, Secret, Verdict
-from bridge.protocol import Listing
 from bridge.web.callers import Callers
 from bridge.web.handlers import MailStoreHandler
 from bridge.web.limits import WebLimits
-from bridge.web.server import Bind, Listener
-from tests.slapd import require
+from bridge.web.server import Listener, SocketAddress
+from tests.support.slapd import require
 
 BODY = b'[{"userName":"anna"}]'
 AUTHORIZATION = "Authorization: Basic " + base64.b64encode("mailstore:pä".encode()).decode()
@@ -37,12 +37,12 @@ class FakeService:
         self.hang = False
         self.asked: list[tuple[str, ...]] = []
 
-    async def list_users(self, endpoint: str, *, compressed: bool) -> Listing:
+    async def list_users(self, endpoint: str, *, compressed: bool) -> ListAnswer:
         self.asked.append(("list", endpoint))
         await self._misbehave()
         if compressed:
-            return Listing(gzip.compress(self.body), 1, "gzip")
-        return Listing(self.body, 1)
+            return ListAnswer(gzip.compress(self.body), 1, "gzip")
+        return ListAnswer(self.body, 1)
 
     async def authenticate(self, endpoint: str, user_name: str, password: Secret) -> Verdict:
         self.asked.append(("auth", endpoint, user_name))
@@ -102,7 +102,7 @@ async def serving(limits: WebLimits | None = None) -> AsyncIterator[Web]:
         report_bug=lambda _id, error: bugs.append(error),
     )
     listener = Listener(handler, limits)
-    await listener.start((Bind("127.0.0.1", 0),))
+    await listener.start((SocketAddress("127.0.0.1", 0),))
     try:
         yield Web(service, listener, events, bugs)
     finally:

@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 
 from bridge.web.limits import WebLimits
-from bridge.web.server import Bind, Listener
-from tests.slapd import require
+from bridge.web.server import Listener, SocketAddress
+from tests.support.slapd import require
 
 
 async def answer(_request: web.BaseRequest) -> web.Response:
@@ -29,7 +29,7 @@ async def test_listener_serves_several_addresses_and_a_socket(tmp_path: Path) ->
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
     listener = Listener(answer, WebLimits())
-    await listener.start((Bind("127.0.0.1", 0), Bind(path=str(path))))
+    await listener.start((SocketAddress("127.0.0.1", 0), SocketAddress(path=str(path))))
     try:
         port = listener.addresses[0][1]
         assert await curl(f"http://127.0.0.1:{port}/") == b"here"
@@ -46,10 +46,10 @@ async def test_listener_takes_all_addresses_or_none(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        for wrong in (Bind("127.0.0.1", port), Bind(path=str(file))):
+        for wrong in (SocketAddress("127.0.0.1", port), SocketAddress(path=str(file))):
             listener = Listener(answer, WebLimits())
             with pytest.raises(OSError, match="in use"):
-                await listener.start((Bind("127.0.0.1", 0), wrong))
+                await listener.start((SocketAddress("127.0.0.1", 0), wrong))
             assert listener.addresses == []
     assert file.read_text() == "data"
 
@@ -64,7 +64,7 @@ async def test_listener_lets_what_runs_end() -> None:
         return web.Response(text="done")
 
     listener = Listener(slow, WebLimits())
-    await listener.start((Bind("127.0.0.1", 0),))
+    await listener.start((SocketAddress("127.0.0.1", 0),))
     asking = asyncio.create_task(curl(f"http://127.0.0.1:{listener.addresses[0][1]}/"))
     await entered.wait()
     closing = asyncio.create_task(listener.aclose())

@@ -1,0 +1,47 @@
+"""`auth`: one password checked, as MailStore would have it checked."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import sys
+
+import click
+
+from bridge.cli.drafts import ignore, open_draft
+from bridge.cli.options import FINDINGS, choose_endpoint, config_option, endpoint_option, load_configuration
+from bridge.model import Accepted, Secret
+from bridge.run.build import make_bridge
+from bridge.run.process import protect_memory
+
+
+@click.command("auth")
+@config_option
+@endpoint_option
+@click.argument("user")
+def auth_command(config_path: str, endpoint: str | None, user: str) -> None:
+    """Check the password of USER.
+
+    It is asked for on the terminal, or is the first line of standard input.
+    """
+    protect_memory()
+    loaded = load_configuration(config_path)
+    path = choose_endpoint(loaded, endpoint)
+    if sys.stdin.isatty():
+        password = getpass.getpass(f"Password of {user}: ").encode()
+    else:
+        password = sys.stdin.buffer.readline().removesuffix(b"\n")
+
+    async def authenticate() -> bool:
+        bridge = make_bridge(loaded, ignore, open_draft(loaded))
+        try:
+            verdict = await bridge.authenticate(path, user, Secret(password))
+        finally:
+            await bridge.aclose()
+        if isinstance(verdict, Accepted):
+            click.echo(f"accepted (directory {verdict.directory}){f': {verdict.notice}' if verdict.notice else ''}")
+            return True
+        click.echo(f"rejected: {verdict.reason.value}")
+        return False
+
+    sys.exit(0 if asyncio.run(authenticate()) else FINDINGS)

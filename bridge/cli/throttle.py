@@ -1,0 +1,67 @@
+"""`throttle`: who is held back by lock-out protection, and who is to be freed."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bridge.cli.options import FINDINGS, config_option, json_option, load_configuration, print_json
+from bridge.cli.service_calls import ask
+
+if TYPE_CHECKING:
+    from bridge.config.loading import Loaded
+
+
+@click.group("throttle")
+def throttle_group() -> None:
+    """Look at who is held back by lock-out protection, and free somebody."""
+
+
+@throttle_group.command("show")
+@config_option
+@json_option
+def show_throttle_command(config_path: str, as_json: bool) -> None:
+    """Print whose passwords are not tried any more for a while, and until when."""
+    found = read_throttle(load_configuration(config_path))
+    (print_json if as_json else show_held_back)(found)
+
+
+@throttle_group.command("clear")
+@config_option
+@click.argument("user")
+def clear_throttle_command(config_path: str, user: str) -> None:
+    """Have the passwords of USER tried again.
+
+    USER is the name that was typed, the user name, or the id. Ends with 1 where nobody was held back by it.
+    """
+    count = clear_throttle(load_configuration(config_path), user)
+    click.echo(f"{count} freed." if count else f"Nobody is held back as {user}.")
+    sys.exit(0 if count else FINDINGS)
+
+
+def read_throttle(loaded: Loaded) -> dict[str, Any]:
+    """Who is held back. Raises `ServiceError` where no service runs: nothing of this outlives one."""
+    return ask(loaded, "GET", "/throttle")
+
+
+def clear_throttle(loaded: Loaded, user: str) -> int:
+    """How many users have been freed. Raises `ServiceError` where no service runs."""
+    found: int = ask(loaded, "POST", "/throttle/clear", {"user": user})["released_count"]
+    return found
+
+
+def show_held_back(found: dict[str, Any]) -> None:
+    """Prints who is held back, and until when."""
+    if not found["held_back"]:
+        click.echo("Nobody is held back.")
+        return
+    table = Table("User name, as it was typed last", "Directory", "Wrong passwords", "Held back until")
+    for each in found["held_back"]:
+        cells = (each["userName"], each["directory"], str(each["failure_count"]), each["until"])
+        table.add_row(*map(escape, cells))
+    Console().print(table)

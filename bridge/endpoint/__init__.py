@@ -1,0 +1,1 @@
+"""One HTTP address and the directories behind it."""

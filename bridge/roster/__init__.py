@@ -1,0 +1,1 @@
+"""The users of one listing as one unchanging block: how it is made, compared and merged."""

@@ -1,0 +1,189 @@
+"""The composition root: from a configuration to a running service.
+
+The only module that knows every other; it makes them, hands them to each other, and starts and stops them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import secrets
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+from bridge.authentication.memory_throttle import MemoryThrottle, ThrottleRules
+from bridge.directory import Scope
+from bridge.errors import ConfigurationError
+from bridge.ldap.directory import LdapDirectory
+from bridge.ldap.settings import DiscoverySettings, LdapSettings, SaslSettings, ServerAddress
+from bridge.removals.model import RemovalPolicy
+from bridge.service import Bridge
+from bridge.snapshots.policy import SnapshotPolicy
+from bridge.sources.directory.source import DirectorySource
+from bridge.web.addresses import UNIX, AllowedAddresses, Troublemakers
+from bridge.web.callers import Callers
+
+if TYPE_CHECKING:
+    from bridge.config.directories import Configuration, DirectorySection
+    from bridge.config.loading import Loaded
+    from bridge.config.schema import EndpointSection
+    from bridge.events import Observer
+    from bridge.snapshots.store import SnapshotStore
+    from bridge.web.limits import WebLimits
+
+_TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_SCOPES = {"subtree": Scope.SUBTREE, "one": Scope.ONE}
+
+
+def ldap_settings(loaded: Loaded, position: int) -> LdapSettings:
+    """How the directory at `position` is asked. Raises `ConfigurationError` where its TLS files are unusable."""
+    section = loaded.configuration.directories[position]
+    servers = tuple(
+        ServerAddress(url.scheme, url.host, url.port, section.uses_starttls(url)) for url in section.servers
+    )
+    return LdapSettings(
+        directory=section.name,
+        servers=servers,
+        discovery=_discovery(section),
+        tls=_client_tls(section, position)
+        if section.discover is not None or any(server.uses_tls for server in servers)
+        else None,
+        fingerprints=frozenset(map(bytes.fromhex, section.tls.fingerprint_sha256 or ())),
+        bind_dn=section.bind.dn,
+        bind_password=loaded.secrets.get(("directories", position, "bind")),
+        sasl=_sasl(section, position),
+        connect_timeout_s=section.timeouts.connect_s,
+        request_timeout_s=section.timeouts.request_s,
+        listing_timeout_s=section.timeouts.listing_s,
+        bind_connection_count=section.pool.size,
+        idle_s=section.pool.idle_s,
+        queue_limit_count=section.pool.queue,
+        reuse_bind_connections=section.pool.reuse_binds,
+        page_size_count=section.page_size,
+        ignore_references=section.referrals == "ignore",
+        ignored_references=section.ignored_references,
+        repeats_cookies=section.repeats_cookies,
+    )
+
+
+def _discovery(section: DirectorySection) -> DiscoverySettings | None:
+    found = section.discover
+    if found is None:
+        return None
+    return DiscoverySettings(
+        domain=found.domain,
+        scheme=found.scheme,
+        start_tls=section.starttls != "off",
+        site=found.site,
+        allowed_domains=found.allow_domains,
+        nameservers=found.nameservers,
+        timeout_s=section.timeouts.connect_s,
+    )
+
+
+def _sasl(section: DirectorySection, position: int) -> SaslSettings | None:
+    bind = section.bind
+    if bind.method == "gssapi":
+        if importlib.util.find_spec("gssapi") is None:
+            remedy = "install it with `pip install 'mailstore-ldap-bridge[gssapi]'`"
+            place = f"directories[{position}].bind.method"
+            raise ConfigurationError((f"{place}: gssapi needs a package that is not installed; {remedy}",))
+        return SaslSettings("GSSAPI", bind.principal or "", bind.keytab or "")
+    return SaslSettings("EXTERNAL") if bind.method == "external" else None
+
+
+def _client_tls(section: DirectorySection, position: int) -> ssl.SSLContext:
+    """The context for a directory's servers, built once: reading the system's authorities takes its time."""
+    tls = section.tls
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        context.minimum_version = _TLS_VERSIONS[tls.minimum_version]
+        if tls.fingerprint_sha256 is not None and tls.ca_file is None:
+            # Security: the very certificate is compared before anything is sent, which says more than who signed it.
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if tls.client_certificate_file is not None:
+            context.load_cert_chain(tls.client_certificate_file, tls.client_key_file)
+    except OSError as error:
+        place = f"directories[{position}].tls"
+        raise ConfigurationError((f"{place}: a certificate or key can't be used: {error}",)) from error
+    return context
+
+
+def make_source(loaded: Loaded, position: int, observe: Observer) -> DirectorySource:
+    """The directory at `position`, ready to be asked."""
+    configuration = loaded.configuration
+    section = configuration.directories[position]
+    return DirectorySource(
+        directory=LdapDirectory(ldap_settings(loaded, position), observe),
+        users_filter=section.users_filter,
+        attribute_map=section.attribute_map,
+        bases=section.users.bases,
+        container=section.users_container,
+        scope=_SCOPES[section.users.scope],
+        login_template=section.login_template,
+        list_disabled=section.disabled_accounts == "list",
+        groups=section.group_rules,
+        password_changed=section.password_changed,
+        groups_ttl_s=configuration.cache.ttl_s,
+        min_user_count=configuration.removals_of(section).min_users,
+    )
+
+
+def snapshot_policy(configuration: Configuration, position: int) -> SnapshotPolicy:
+    """For how long the directory at `position` is answered from a listing, and what may be missing from the next."""
+    removals = configuration.removals_of(configuration.directories[position])
+    return SnapshotPolicy(
+        ttl_s=configuration.cache.ttl_s,
+        stale_if_error_s=configuration.cache.stale_if_error_s,
+        removals=RemovalPolicy(
+            max_percent=removals.max_percent,
+            max_count=removals.max_count,
+            window_s=removals.window_s,
+            refuse=removals.on_trip == "refuse",
+            grace_s=removals.grace_s,
+            allow_empty=removals.allow_empty,
+            keep_user_names=removals.keep_user_names,
+        ),
+    )
+
+
+def make_bridge(loaded: Loaded, observe: Observer, store: SnapshotStore) -> Bridge:
+    """The bridge of a configuration, which closes the store in the end; nothing is connected yet."""
+    configuration = loaded.configuration
+    endpoints = {endpoint.path: configuration.directories_of(endpoint) for endpoint in configuration.endpoints}
+    sources = [
+        (make_source(loaded, position, observe), snapshot_policy(configuration, position))
+        for position in range(len(configuration.directories))
+    ]
+    auth = configuration.auth
+    rules = ThrottleRules(auth.remember_failures_s, auth.max_failures, auth.window_s, auth.remember_successes_s)
+    return Bridge(
+        endpoints,
+        sources,
+        store=store,
+        clock=time.time,
+        make_token=lambda: f"mailstore-bridge-{secrets.token_hex(16)}",
+        observe=observe,
+        throttle=MemoryThrottle(rules, secrets.token_bytes(32), time.time),
+        fast_refusals=auth.fast_refusals,
+    )
+
+
+def make_callers(loaded: Loaded, limits: WebLimits) -> dict[str, Callers]:
+    """Who may ask at each endpoint; the key is new with every configuration."""
+    key, troublemakers = secrets.token_bytes(32), Troublemakers()
+    found = {}
+    for position, endpoint in enumerate(loaded.configuration.endpoints):
+        passwords = {}
+        for number, caller in enumerate(endpoint.callers):
+            secret = loaded.secrets.get(("endpoints", position, "callers", number))
+            passwords[caller.username] = secret if secret is not None else caller.password_hash or ""
+        found[endpoint.path] = Callers(passwords, key, limits, allowed=_allowed(endpoint), troublemakers=troublemakers)
+    return found
+
+
+def _allowed(endpoint: EndpointSection) -> AllowedAddresses | None:
+    if endpoint.allow_from is None:
+        return None
+    networks = [network for network in endpoint.allow_from if not isinstance(network, str)]
+    return AllowedAddresses(networks, unix=UNIX in endpoint.allow_from)

@@ -1,0 +1,189 @@
+"""The running program: listeners, refreshes, the watchdog, started and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from bridge.errors import BridgeError, ConfigurationError
+from bridge.ops.logs import log_observer, make_logger, route_library_logs
+from bridge.ops.metrics import metrics_observer, render_metrics, watch_snapshots
+from bridge.ops.systemd import Notifier
+from bridge.ops.tls import ServerCertificate
+from bridge.run.build import make_bridge, make_callers
+from bridge.run.paths import control_socket, state_folder
+from bridge.state.sqlite_store import SqliteSnapshotStore
+from bridge.web.admin import AdminHandler
+from bridge.web.control import ControlHandler
+from bridge.web.handlers import MailStoreHandler
+from bridge.web.limits import WebLimits
+from bridge.web.server import Listener, SocketAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
+    from structlog.typing import FilteringBoundLogger
+
+    from bridge.config.directories import Configuration
+    from bridge.config.loading import Loaded
+    from bridge.config.values import ListenAddress
+    from bridge.events import Event, Observer
+
+_CERTIFICATE_CHECK_S = 60.0
+ABOUT_STRANGERS = (
+    "A listing of it is kept, and the configuration doesn't have it any more. If it was renamed, the first listing "
+    "under the new name has none to be compared with; `mailstore-bridge removals reset --directory NAME` forgets it."
+)
+
+
+class Service:
+    """The running program."""
+
+    def __init__(self, loaded: Loaded, stderr: TextIO, environment: Mapping[str, str]) -> None:
+        configuration = loaded.configuration
+        self.configuration = configuration
+        self.logger: FilteringBoundLogger = make_logger(
+            configuration.log.level, configuration.log.format, stderr, environment
+        )
+        route_library_logs(self.logger, configuration.log.level)
+        self._registry = CollectorRegistry()
+        observers = (
+            log_observer(self.logger, usernames=configuration.log.usernames),
+            metrics_observer(self._registry),
+        )
+        store = SqliteSnapshotStore.open(state_folder(loaded, environment))
+        self.bridge = make_bridge(loaded, _to_all(observers), store)
+        watch_snapshots(self._registry, self.bridge.directories, time.time)
+        limits = WebLimits()
+        request_ids = random.Random()  # noqa: S311 - they tell requests apart and keep no secret
+        handler = MailStoreHandler(
+            self.bridge,
+            make_callers(loaded, limits),
+            limits,
+            content_type=configuration.server.answer_content_type,
+            make_id=lambda: f"{request_ids.getrandbits(64):016x}",
+            observe=_to_all(observers),
+            report_bug=self._report_bug,
+        )
+        self.listener = Listener(handler, limits)
+        self.admin = Listener(AdminHandler(self.bridge.health, lambda: render_metrics(self._registry)), limits)
+        self.control = Listener(ControlHandler(self.bridge, self._report_bug), limits)
+        self._socket = control_socket(loaded, environment)
+        self._certificate = _server_certificate(configuration)
+        self._notifier = Notifier(environment)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.ready = asyncio.Event()
+        """Set once requests are taken."""
+
+    async def start(self) -> None:
+        """Requests are taken, and the directories are being listed. Raises `OSError` where an address can't be had."""
+        server, admin = self.configuration.server, self.configuration.admin
+        await self.listener.start(
+            tuple(map(_socket_address, server.listen)), self._certificate.context if self._certificate else None
+        )
+        if admin.listen is not None:
+            await self.admin.start((_socket_address(admin.listen),))
+        await self._listen_for_commands()
+        self._tasks.append(asyncio.create_task(self._look_at_state()))
+        if self.configuration.cache.refresh_ahead:
+            for name in self.bridge.directories:
+                self._tasks.append(asyncio.create_task(self.bridge.keep_fresh(name, asyncio.sleep)))
+        if self._certificate is not None:
+            self._tasks.append(asyncio.create_task(self._watch_certificate(self._certificate)))
+        if self._notifier.watchdog_s is not None:
+            self._tasks.append(asyncio.create_task(self._feed_watchdog(self._notifier.watchdog_s / 2)))
+        self.logger.info("service.started", listen=[str(address) for address in self.listener.addresses])
+        self.ready.set()
+        self._notifier.send("READY=1", f"STATUS=Serving {len(self.configuration.endpoints)} endpoint(s)")
+
+    async def stop(self) -> None:
+        """What runs has ended, within 10 s, and every connection is closed."""
+        self._notifier.send("STOPPING=1", "STATUS=Finishing what runs")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.listener.aclose()
+        await self.admin.aclose()
+        await self.control.aclose()
+        await self.bridge.aclose()
+        self.logger.info("service.stopped")
+
+    async def run(self) -> None:
+        """Serves until SIGTERM or SIGINT."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        try:
+            await self.start()
+            await stopping.wait()
+        finally:
+            await self.stop()
+
+    async def _listen_for_commands(self) -> None:
+        """The control socket is there for this user alone; where it can't be made, the service runs without it."""
+        old_mask = os.umask(0o177)
+        try:
+            await self.control.start((SocketAddress(path=str(self._socket)),))
+        except OSError as error:
+            remedy = "Set admin.socket to a path that the service may make; commands reach it through that."
+            self.logger.warning("control.unavailable", socket=str(self._socket), error=str(error), remedy=remedy)
+        finally:
+            os.umask(old_mask)
+
+    async def _look_at_state(self) -> None:
+        """What an earlier run has left is read, and told where it fits no directory."""
+        await self.bridge.load()
+        try:
+            strangers = await self.bridge.strangers()
+        except BridgeError as error:
+            self.logger.error("state.unavailable", code=error.code, error=error.message)  # noqa: TRY400 - it is no bug
+            return
+        for name in strangers:
+            self.logger.warning("state.unknown_directory", directory=name, remedy=ABOUT_STRANGERS)
+
+    def _report_bug(self, request_id: str, error: BaseException) -> None:
+        self.logger.error("request.failed", request_id=request_id, exc_info=error)
+
+    async def _watch_certificate(self, certificate: ServerCertificate) -> None:
+        while True:
+            await asyncio.sleep(_CERTIFICATE_CHECK_S)
+            try:
+                if await asyncio.to_thread(certificate.renew_if_changed):
+                    self.logger.info("certificate.renewed")
+            except OSError as error:
+                self.logger.warning("certificate.unusable", error=str(error), remedy="The old one is still served.")
+
+    async def _feed_watchdog(self, pause_s: float) -> None:
+        while True:
+            self._notifier.send("WATCHDOG=1")
+            await asyncio.sleep(pause_s)
+
+
+def _server_certificate(configuration: Configuration) -> ServerCertificate | None:
+    tls = configuration.server.tls
+    if tls is None:
+        return None
+    try:
+        return ServerCertificate(tls.certificate_file, tls.key_file, tls.minimum_version)
+    except OSError as error:
+        raise ConfigurationError((f"server.tls: the certificate or its key can't be used: {error}",)) from error
+
+
+def _socket_address(address: ListenAddress) -> SocketAddress:
+    return SocketAddress(address.host, address.port, address.path)
+
+
+def _to_all(observers: tuple[Observer, ...]) -> Observer:
+    def observe(event: Event) -> None:
+        for each in observers:
+            each(event)
+
+    return observe

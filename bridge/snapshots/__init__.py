@@ -1,0 +1,1 @@
+"""What is answered now: the last accepted listing of each directory, where it is kept, how it is renewed."""

@@ -1,0 +1,328 @@
+"""The users of one directory as they are answered: fresh, or as old as they may be when nothing newer can be had.
+
+A snapshot comes of a complete listing that the guard has reviewed and the store has kept, or not at all. One refresh
+runs at a time, however many wait for it. Knows nothing of HTTP, and nothing of how a directory is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from bridge.errors import ApprovalOutdated, BridgeError, RemovalsRefused
+from bridge.events import ApprovalExpired, Refreshed, RefreshFailed, RemovalsApproved, RemovalsReset
+from bridge.removals.model import GuardState, RemovalKind
+from bridge.removals.review import CONFIRMED_MAX_COUNT, Baseline, Fresh, review
+from bridge.roster.comparison import compare
+from bridge.roster.roster import Roster, fold_user_name
+from bridge.roster.shared_addresses import find_shared_addresses
+from bridge.snapshots.store import Snapshot
+from bridge.sources.directory.confirmation import confirm
+from bridge.sources.directory.listing import refuse_if_empty, take_listing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bridge.events import Observer
+    from bridge.model import Report
+    from bridge.removals.model import Finding
+    from bridge.removals.review import Review
+    from bridge.roster.comparison import Comparison
+    from bridge.snapshots.policy import SnapshotPolicy
+    from bridge.snapshots.store import SnapshotStore
+    from bridge.sources.directory.listing import DirectoryListing
+    from bridge.sources.directory.source import DirectorySource
+
+_NAMED_MAX_COUNT = 10
+"""So many users are named in a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A fresh listing beside the accepted one."""
+
+    accepted: Roster
+    accepted_at_s: float | None
+    """Seconds since 1970; None where nothing was ever accepted."""
+    listing: DirectoryListing
+    comparison: Comparison
+    review: Review | None = None
+    """None where there is nothing to compare with."""
+
+
+class NameKeeper(Protocol):
+    """Knows the other directories that answer beside one, and which of them has a user name."""
+
+    async def load(self) -> None:
+        """What an earlier run has left of each directory is there. Raises `StateUnavailable`."""
+
+    async def foresee(self, directory: DirectorySnapshots, later: Roster) -> None:
+        """Names that are new in a directory, and that others have, stay with those: noted before anybody is answered.
+
+        Raises what the store raises.
+        """
+
+
+class DirectorySnapshots:
+    """The snapshot of one directory that is answered now, and its refreshes."""
+
+    def __init__(
+        self,
+        source: DirectorySource,
+        policy: SnapshotPolicy,
+        store: SnapshotStore,
+        clock: Callable[[], float],
+        observe: Observer,
+    ) -> None:
+        self.source = source
+        self.policy = policy
+        self._store = store
+        self._clock = clock
+        self._observe = observe
+        self._snapshot: Snapshot | None = None
+        self._is_loaded = False
+        self._changing = asyncio.Lock()
+        """Held while the snapshot is being replaced, so that an approval and a refresh don't overwrite each other."""
+        self._keepers: list[NameKeeper] = []
+        self._settling = asyncio.Lock()
+        """Held while it is settled who has which name, shared by all directories that are answered together."""
+        self._running: asyncio.Task[Snapshot] | None = None
+        self.failure: BridgeError | None = None
+        """Why the last refresh failed; None after one that did not."""
+        self.failing_since_s: float | None = None
+        """Since when refreshes fail, in seconds since 1970."""
+
+    @property
+    def last_good(self) -> Snapshot | None:
+        """The snapshot that was accepted last, whatever its age."""
+        return self._snapshot
+
+    @property
+    def age_s(self) -> float | None:
+        """How old the last good snapshot is, or None where there is none."""
+        return max(0.0, self._clock() - self._snapshot.taken_at_s) if self._snapshot else None
+
+    @property
+    def answerable(self) -> Snapshot | None:
+        """The last good snapshot, if it is young enough to be answered while nothing newer can be had."""
+        age_s = self.age_s
+        return self._snapshot if age_s is not None and age_s < self.policy.stale_if_error_s else None
+
+    def decides(self, user_name: str) -> bool:
+        """Whether the listing, and not the directory, says whose name this is: it was kept, or is contested."""
+        return self._snapshot is not None and fold_user_name(user_name) in self._snapshot.guard.decided_names
+
+    def share_names(self, keeper: NameKeeper, settling: asyncio.Lock) -> None:
+        """The directory is answered together with others; nothing is kept before the keeper was asked."""
+        self._keepers.append(keeper)
+        self._settling = settling
+
+    async def load(self) -> Snapshot | None:
+        """The snapshot that an earlier run has left, if any, or the one that has taken its place.
+
+        Raises `StateLost` and `StateUnavailable`.
+        """
+        if not self._is_loaded:
+            async with self._changing:
+                await self._load()
+        return self._snapshot
+
+    async def current(self) -> Snapshot:
+        """A snapshot younger than the TTL, or a stale one where the directory can't be listed, or takes too long.
+
+        Raises what the refresh raised, where there is no snapshot that may be answered.
+        """
+        if not self._is_loaded:
+            await self._load_or_fail()
+        # A snapshot of the future was taken before the clock was set back; for how long it is fresh, nobody knows.
+        if self._snapshot is not None and 0 <= self._clock() - self._snapshot.taken_at_s < self.policy.ttl_s:
+            return self._snapshot
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await self.refresh()
+        except RemovalsRefused:
+            raise  # it is no outage: the configuration wants an error rather than what was listed before
+        except (BridgeError, TimeoutError):
+            stale = self.answerable
+            if stale is None:
+                raise
+            return stale
+
+    @property
+    def _patience_s(self) -> float | None:
+        """How long a refresh is waited for, where there is something to answer instead; it goes on in any case."""
+        has_other = self.answerable is not None and not isinstance(self.failure, RemovalsRefused)
+        return self.policy.patience_s if has_other else None
+
+    async def refresh(self) -> Snapshot:
+        """A snapshot newer than this call began or was joined; one refresh serves all who wait.
+
+        Whoever goes away meanwhile doesn't end it. Raises what kept it from being taken.
+        """
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._refresh())
+            self._running.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(self._running)
+
+    async def compare_now(self) -> Difference:
+        """A fresh listing beside the accepted one, and what the guard would make of it; nothing is changed."""
+        previous = await self.load()
+        listing = await take_listing(self.source, previous.roster if previous else None, self._clock)
+        if previous is None:
+            refuse_if_empty(self.source, listing, allow_empty=self.policy.removals.allow_empty)
+            return Difference(Roster(), None, listing, compare(Roster(), listing.roster))
+        comparison, reviewed = await self._review(previous, listing)
+        return Difference(previous.roster, previous.taken_at_s, listing, comparison, reviewed)
+
+    async def approve(self, digest: str) -> int:
+        """The next refresh lets exactly these withheld removals through; returns how many they are.
+
+        Raises `ApprovalOutdated` where the digest is not that of what is withheld now.
+        """
+        async with self._changing:
+            await self._load()
+            snapshot = self._snapshot
+            if snapshot is None or snapshot.guard.digest != digest:
+                raise ApprovalOutdated(f"{digest} is not what is withheld now")
+            count = len(snapshot.guard.withheld)
+            await self._keep(replace(snapshot, guard=replace(snapshot.guard, approved=digest)))
+        self._observe(RemovalsApproved(self.source.name, digest, count))
+        return count
+
+    async def reset(self) -> None:
+        """The next listing counts as the first one: nothing is known of the directory any more."""
+        async with self._changing:
+            await self._store.forget(self.source.name)
+            self._snapshot, self._is_loaded = None, True
+        self._observe(RemovalsReset(self.source.name))
+
+    async def aclose(self) -> None:
+        """No refresh runs any more."""
+        await self.source.aclose()
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
+    async def _load(self) -> None:
+        if not self._is_loaded:
+            self._snapshot = await self._store.load(self.source.name)
+            self._is_loaded = True
+
+    async def _load_or_fail(self) -> None:
+        try:
+            await self.load()
+        except BridgeError as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: BridgeError) -> None:
+        self.failure = error
+        self.failing_since_s = self.failing_since_s or self._clock()
+
+    async def _keep(self, snapshot: Snapshot) -> None:
+        """The snapshot is on disk, and only then the one that is answered."""
+        for keeper in self._keepers:
+            await keeper.load()  # before the lock, as loading waits for what may be waiting for it
+        async with self._settling:
+            if self._snapshot is None or self._snapshot.roster is not snapshot.roster:
+                for keeper in self._keepers:
+                    await keeper.foresee(self, snapshot.roster)
+            await self._store.save(snapshot)
+            self._snapshot = snapshot
+
+    async def _refresh(self) -> Snapshot:
+        started_s = self._clock()
+        try:
+            await self.load()
+            holders = self._snapshot.roster if self._snapshot else None
+            listing = await take_listing(self.source, holders, self._clock)
+            async with self._changing:
+                snapshot = await self._accept(listing)
+        except BridgeError as error:
+            self._fail(error)
+            stale_age_s = self.age_s if self.answerable else None
+            self._observe(RefreshFailed(self.source.name, error, self._clock() - started_s, stale_age_s))
+            raise
+        self.failure, self.failing_since_s = None, None
+        self._observe(Refreshed(snapshot.report))
+        return snapshot
+
+    async def _accept(self, listing: DirectoryListing) -> Snapshot:
+        """What is answered from now on, kept. Raises `RemovalsRefused` and what the store raises."""
+        previous = self._snapshot
+        if previous is None:
+            refuse_if_empty(self.source, listing, allow_empty=self.policy.removals.allow_empty)
+            report = replace(listing.report, added_count=len(listing.roster), is_first=True)
+            report = await self._add_shared(report, listing.roster, None)
+            guard = GuardState(decided_names=frozenset(listing.contested))
+            await self._keep(Snapshot(self.source.name, listing.roster, report.finished_at_s, report, guard))
+        else:
+            _, reviewed = await self._review(previous, listing)
+            if reviewed.expired is not None:
+                self._observe(ApprovalExpired(self.source.name, reviewed.expired))
+            if self.policy.removals.refuse and reviewed.is_tripped:
+                guard = replace(previous.guard, withheld=reviewed.guard.withheld, approved=None)
+                await self._keep(replace(previous, guard=guard))
+                raise self._refusal(reviewed)
+            report = await self._add_shared(_extend(listing.report, reviewed), reviewed.roster, previous)
+            await self._keep(Snapshot(self.source.name, reviewed.roster, report.finished_at_s, report, reviewed.guard))
+        assert self._snapshot is not None  # noqa: S101 - it was kept a moment ago
+        return self._snapshot
+
+    async def _review(self, previous: Snapshot, listing: DirectoryListing) -> tuple[Comparison, Review]:
+        comparison = await asyncio.to_thread(compare, previous.roster, listing.roster)
+        findings: Mapping[str, Finding] = {}
+        if 0 < len(comparison.missing) <= CONFIRMED_MAX_COUNT:
+            users = [previous.roster[position] for position in comparison.missing]
+            findings = await confirm(self.source, users, listing.contested)
+        baseline = Baseline(previous.roster, previous.guard, previous.taken_at_s)
+        fresh = Fresh(listing.roster, comparison, findings, listing.contested)
+        return comparison, await asyncio.to_thread(
+            review, baseline, fresh, self.policy.removals, listing.report.finished_at_s
+        )
+
+    async def _add_shared(self, report: Report, roster: Roster, previous: Snapshot | None) -> Report:
+        """The report with the addresses that several users list; as before, where the roster is as before."""
+        if previous is not None and previous.roster is roster:
+            known = previous.report
+            return replace(
+                report, shared_address_count=known.shared_address_count, shared_addresses=known.shared_addresses
+            )
+        shared = await asyncio.to_thread(find_shared_addresses, roster)
+        return replace(report, shared_address_count=len(shared), shared_addresses=shared[:_NAMED_MAX_COUNT])
+
+    def _refusal(self, reviewed: Review) -> RemovalsRefused:
+        count, digest = len(reviewed.guard.withheld), reviewed.guard.digest
+        return RemovalsRefused(
+            f"{count} removals at once are more than removals.max_percent and max_count allow",
+            directory=self.source.name,
+            remedy=how_to_approve(digest or ""),
+        )
+
+
+def how_to_approve(digest: str) -> str:
+    """What an administrator can do about withheld removals."""
+    return (
+        "Look at them with `mailstore-bridge removals show`; "
+        f"if they are right: `mailstore-bridge removals approve {digest}`."
+    )
+
+
+def _extend(report: Report, reviewed: Review) -> Report:
+    """The report of a listing with what the guard made of it."""
+    kinds = Counter(removal.kind for removal in reviewed.removed)
+    return replace(
+        report,
+        user_count=len(reviewed.roster),
+        collisions=tuple(sorted({*report.collisions, *reviewed.collisions})),
+        added_count=reviewed.added_count,
+        changed_count=reviewed.changed_count,
+        removed_count=kinds[RemovalKind.MISSING],
+        renamed_count=kinds[RemovalKind.RENAMED],
+        withheld_count=len(reviewed.guard.withheld),
+        in_grace_count=reviewed.in_grace_count,
+        inconsistent=reviewed.inconsistent[:_NAMED_MAX_COUNT],
+        approved_digest=reviewed.approved,
+    )

@@ -1,0 +1,1 @@
+"""Where users come from: one package for each kind of source."""

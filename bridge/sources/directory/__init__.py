@@ -1,0 +1,1 @@
+"""The users of an LDAP directory: how they are searched, judged, listed and confirmed."""

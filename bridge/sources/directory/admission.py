@@ -1,0 +1,122 @@
+"""Whether who logs in is in the configured groups, asked of the directory as it is now.
+
+One search at each group by the one member is cheap; where groups hold many others, what was last read of them has
+to do, which is as young as `cache.ttl`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bridge.directory import NO_SUCH_OBJECT, Scope, SearchRequest
+from bridge.errors import SearchInvalid
+from bridge.sources.directory.group_entries import group_missing, group_search
+from bridge.sources.directory.groups import primary_group_sid
+from bridge.syntax.dn import dn_key
+from bridge.syntax.filters import Equal, Or
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bridge.directory import Entry
+    from bridge.sources.directory.groups import Group, GroupRules, ResolvedGroups
+    from bridge.sources.directory.source import DirectorySource
+    from bridge.syntax.filters import Filter
+
+LIVE_GROUPS_MAX_COUNT = 8
+"""So many groups, those inside of others too, are asked at each login: at most two searches each, all at once."""
+
+
+class _GroupGoneError(Exception):
+    """A group that was inside of another one is not there any more."""
+
+
+async def admit(source: DirectorySource, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Those entries that are in the groups. They came by the source's filter, after its groups were known.
+
+    Raises a `DirectoryError` where a group can't be asked: never is somebody let in for that, nor taken for unknown.
+    """
+    rules = source.groups
+    if rules is None or not entries:
+        return entries
+    if rules.is_walked:
+        are_in = [await _is_in_groups(source, rules, entry) for entry in entries]
+        return tuple(entry for entry, is_in in zip(entries, are_in, strict=True) if is_in)
+    # A group that was deleted is in nobody's memberOf, and would exclude nobody.
+    await asyncio.gather(*(_check_is_there(source, dn) for dn in rules.exclude))
+    return entries
+
+
+async def _is_in_groups(source: DirectorySource, rules: GroupRules, entry: Entry) -> bool:
+    groups = source.resolved_groups
+    was_in = groups.absence(entry) is None
+    if groups.group_count > LIVE_GROUPS_MAX_COUNT or not source.asks_groups:
+        return was_in
+    try:
+        is_in = await _is_in_groups_now(source, rules, groups, entry)
+    except _GroupGoneError:
+        return (await source.read_groups_anew()).absence(entry) is None
+    if is_in == was_in:
+        return is_in
+    # Somebody was put in or taken out, or the server finds other members than it shows. Who is listed can log in, so
+    # that the groups are to be read as for a listing.
+    is_read_in = (await source.read_groups_anew()).absence(entry) is None
+    if is_read_in != is_in:
+        source.asks_groups = False
+    return is_read_in
+
+
+async def _is_in_groups_now(source: DirectorySource, rules: GroupRules, resolved: ResolvedGroups, entry: Entry) -> bool:
+    groups = (*resolved.excluded, *resolved.included)
+    holders = await asyncio.gather(*(_holds(source, rules, group, entry) for group in groups))
+    excluded, included = holders[: len(resolved.excluded)], holders[len(resolved.excluded) :]
+    return not any(excluded) and (not included or any(included))
+
+
+async def _holds(source: DirectorySource, rules: GroupRules, group: Group, entry: Entry) -> bool:
+    """Whether the entry is in the group or in one inside of it, now."""
+    if group.sids and primary_group_sid(entry) in group.sids:
+        return True
+    wanted = _membership(rules, entry)
+    answers = await asyncio.gather(*(_has_member(source, dn, wanted, group) for dn in group.dns))
+    return any(answers)
+
+
+def _membership(rules: GroupRules, entry: Entry) -> Filter:
+    """What matches a group that has the entry as a member."""
+    name = entry.dn.encode("utf-8", "surrogateescape")
+    uids: Iterable[bytes] = entry.attributes.get(rules.user_uid.lower(), ())
+    by_name = (Equal(attribute, name) for attribute in rules.member_attributes)
+    by_uid = (Equal(attribute, uid) for attribute in rules.uid_attributes for uid in uids)
+    gid = rules.gid_attribute
+    by_gid = (Equal(gid, value) for value in entry.attributes.get(gid.lower(), ())) if gid else ()
+    return Or((*by_name, *by_uid, *by_gid))
+
+
+async def _has_member(source: DirectorySource, dn: str, wanted: Filter, group: Group) -> bool:
+    try:
+        if await source.directory.look_up(SearchRequest(dn, Scope.BASE, wanted, (), size_limit_count=1)):
+            return True
+    except SearchInvalid as error:
+        if error.result_code != NO_SUCH_OBJECT:
+            raise
+    try:
+        await _check_is_there(source, dn)  # nothing comes of a group that can't be seen, either
+    except SearchInvalid as error:
+        if error.result_code is None and dn_key(dn) != dn_key(group.dn):
+            raise _GroupGoneError from error
+        raise
+    return False
+
+
+async def _check_is_there(source: DirectorySource, dn: str) -> None:
+    """The group can be seen. Raises `SearchInvalid` otherwise."""
+    try:
+        found = await source.directory.look_up(group_search(dn))
+    except SearchInvalid as error:
+        if error.result_code != NO_SUCH_OBJECT:
+            raise
+        raise group_missing(dn, source.name) from error
+    if not found:
+        raise group_missing(dn, source.name)

@@ -1,0 +1,205 @@
+"""A directory together with how its users are found, mapped and kept: what the composition root makes of a section."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from bridge.directory import Scope, SearchRequest
+from bridge.errors import SearchInvalid
+from bridge.sources.directory.group_clauses import ClauseMaker
+from bridge.sources.directory.group_entries import Place
+from bridge.sources.directory.group_walking import Walker
+from bridge.sources.directory.groups import EVERYBODY
+from bridge.syntax.dn import DNError, is_at_or_below
+from bridge.syntax.filters import And, Equal, Or, parse_filter_template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from bridge.directory import Directory, Entry, EntryStream
+    from bridge.mapping import AttributeMap
+    from bridge.sources.directory.groups import GroupRules, ResolvedGroups
+    from bridge.syntax.filters import Filter, FilterTemplate
+
+
+_CANDIDATES_MAX_COUNT = 20
+"""So many entries of one login name are looked at for one that is in the groups."""
+
+
+@dataclass(slots=True)
+class DirectorySource:
+    """Where users come from, and the rules for them."""
+
+    directory: Directory
+    users_filter: Filter
+    attribute_map: AttributeMap
+    bases: tuple[str, ...] = ()
+    """Empty: the directory's default naming context, asked for once."""
+    container: str | None = None
+    """Where users are below that naming context; None: anywhere."""
+    scope: Scope = Scope.SUBTREE
+    login_template: FilterTemplate | None = None
+    """None: users are found through the last listing, since their names are composed."""
+    list_disabled: bool = False
+    groups: GroupRules | None = None
+    """None: users are chosen by their own attributes alone."""
+    password_changed: tuple[str, ...] = ()
+    """Attributes that take another value when a password is set; asked for when somebody logs in."""
+    groups_ttl_s: float = 300.0
+    """How old what was last read of the groups may be at a login."""
+    min_user_count: int = 0
+    monotonic: Callable[[], float] = time.monotonic
+    resolved_groups: ResolvedGroups = field(default=EVERYBODY, init=False, repr=False)
+    """Who is in the groups, when they were last read."""
+    asks_groups: bool = field(default=True, init=False, repr=False)
+    """Whether groups that are walked say the same when they are asked for one member; learnt from what they say."""
+    finds_by_user_name: bool = field(init=False, repr=False)
+    """Whether a login finds nobody by anything but the userName."""
+    _attributes: tuple[str, ...] = field(init=False, repr=False)
+    _login_attributes: tuple[str, ...] = field(init=False, repr=False)
+    _mark_names: tuple[str, ...] = field(init=False, repr=False)
+    _named_contexts: tuple[str, ...] | None = field(default=None, init=False, repr=False)
+    _groups_read_at_s: float | None = field(default=None, init=False, repr=False)
+    _reading_groups: asyncio.Task[ResolvedGroups] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        wanted = (*self.attribute_map.attributes, *(self.groups.user_attributes if self.groups else ()))
+        self._attributes = tuple({name.lower(): name for name in wanted}.values())
+        states = (state.attribute for state in self.attribute_map.account_states)
+        names = {name.lower(): name for name in (*self._attributes, *states, *self.password_changed)}
+        self._login_attributes = tuple(names.values())
+        self._mark_names = tuple(name.lower() for name in self.password_changed)
+        self.finds_by_user_name = self.login_template in (None, self._default_template())
+
+    @property
+    def name(self) -> str:
+        """The directory's name."""
+        return self.directory.name
+
+    async def resolve_bases(self) -> tuple[str, ...]:
+        """The search bases. Raises `SearchInvalid` where none is configured and the directory names none."""
+        if not self.bases:
+            root = await self.directory.probe()
+            if root.default_naming_context is None:
+                raise SearchInvalid(
+                    "no search base is configured, and the directory names several or none: "
+                    f"{', '.join(root.naming_contexts) or 'none'}",
+                    directory=self.name,
+                    server=root.server,
+                    remedy="Set users.bases.",
+                )
+            context = root.default_naming_context
+            self.bases = (f"{self.container},{context}" if self.container else context,)
+        return self.bases
+
+    def listing_search(self, base: str) -> SearchRequest:
+        """The search for every user below one base."""
+        return SearchRequest(base, self.scope, self.filter, self._attributes)
+
+    def login_search(self, base: str, login_filter: Filter) -> SearchRequest:
+        """The search for one user below one base; two are enough to see that it isn't one.
+
+        Where groups are walked, some of those who are found may be in none of them.
+        """
+        both = And((self.filter, login_filter))
+        limit = _CANDIDATES_MAX_COUNT if self.resolved_groups.is_walked else 2
+        return SearchRequest(base, self.scope, both, self._login_attributes, size_limit_count=limit)
+
+    def entry_search(self, dn: str) -> SearchRequest:
+        """The search for one entry by its DN, if it is still one of the users."""
+        return SearchRequest(dn, Scope.BASE, self.filter, self._login_attributes, size_limit_count=2)
+
+    def login_search_by_id(self, base: str, user_id: str) -> SearchRequest:
+        """The search for one user whose id is known, below one base. There must be an id attribute."""
+        found = self.ids_search(base, (user_id,), self.filter, scope=self.scope)
+        return replace(found, attributes=self._login_attributes)
+
+    def password_mark(self, entry: Entry) -> tuple[bytes, ...]:
+        """What changes when the entry's password is set; empty where the directory shows nothing of it."""
+        found: tuple[bytes, ...] = ()
+        for name in self._mark_names:
+            if name in entry.attributes:
+                found += tuple(entry.attributes[name])
+        return found
+
+    def _default_template(self) -> FilterTemplate | None:
+        attribute = self.attribute_map.user_name_attribute
+        return parse_filter_template(f"({attribute}={{user}})") if attribute is not None else None
+
+    def ids_search(
+        self, base: str, user_ids: Iterable[str], *filters: Filter, scope: Scope = Scope.SUBTREE
+    ) -> SearchRequest:
+        """The search for entries by their ids, of those that match all of `filters`. There must be an id attribute."""
+        attribute = self.attribute_map.id_attribute
+        if attribute is None:
+            raise ValueError("where the DN is the id, entries are found by entry_search")
+        wanted = Or(tuple(Equal(attribute, self.attribute_map.id_value(user_id)) for user_id in user_ids))
+        return SearchRequest(base, scope, And((*filters, wanted)), self._attributes)
+
+    async def resolve_contexts(self) -> tuple[str, ...]:
+        """The naming contexts in which the search bases lie; a base itself where none is named for it."""
+        return await self._contexts_of(await self.resolve_bases())
+
+    async def _contexts_of(self, dns: Iterable[str]) -> tuple[str, ...]:
+        if self._named_contexts is None:
+            self._named_contexts = (await self.directory.probe()).naming_contexts
+        named = self._named_contexts
+        found = (next((name for name in named if _lies_in(dn, name)), dn) for dn in dns)
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def filter(self) -> Filter:
+        """The users' filter with what it says of groups, where the server compares that."""
+        if not self.resolved_groups.clauses:
+            return self.users_filter
+        return And((self.users_filter, *(clause.filter for clause in self.resolved_groups.clauses)))
+
+    async def read_groups(self, stream: EntryStream) -> ResolvedGroups:
+        """The groups as they are now, which are what logins go by from now on.
+
+        Raises a `DirectoryError` where one is missing or can't be read.
+        """
+        if self.groups is None:
+            return EVERYBODY
+        bases, dns = await self.resolve_bases(), (*self.groups.include, *self.groups.exclude)
+        place = Place(self.name, await self._contexts_of((*bases, *dns)), bases)
+        started_s = self.monotonic()
+        reader = Walker if self.groups.is_walked else ClauseMaker
+        found = await reader(self.groups, stream, place, self.directory.look_up).read()
+        if self._groups_read_at_s is None or started_s >= self._groups_read_at_s:
+            self.resolved_groups, self._groups_read_at_s = found, started_s
+        return found
+
+    async def read_groups_anew(self) -> ResolvedGroups:
+        """The groups, read after this call began. Raises like `read_groups`."""
+        async with self.directory.open_listing() as stream:
+            return await self.read_groups(stream)
+
+    async def current_groups(self) -> ResolvedGroups:
+        """The groups as they were within the TTL; whoever comes later reads them, once for all who wait.
+
+        Raises like `read_groups`.
+        """
+        read_at_s = self._groups_read_at_s
+        if self.groups is None or (read_at_s is not None and self.monotonic() - read_at_s < self.groups_ttl_s):
+            return self.resolved_groups
+        if self._reading_groups is None or self._reading_groups.done():
+            self._reading_groups = asyncio.create_task(self.read_groups_anew())
+            self._reading_groups.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(self._reading_groups)
+
+    async def aclose(self) -> None:
+        """No group is being read any more."""
+        if self._reading_groups is not None:
+            self._reading_groups.cancel()
+            await asyncio.gather(self._reading_groups, return_exceptions=True)
+
+
+def _lies_in(base: str, context: str) -> bool:
+    try:
+        return is_at_or_below(base, context)
+    except DNError:  # a server may name what we can't read
+        return False

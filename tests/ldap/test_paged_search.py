@@ -1,0 +1,553 @@
+"""What makes a listing complete, shown by servers that do each thing wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from bridge.demo import wire
+from bridge.demo.people import BASE
+from bridge.demo.server import Session
+from bridge.directory import Entry, Scope, SearchRequest
+from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable, SearchIncomplete, SearchInvalid
+from bridge.events import Event, OperationEnded
+from bridge.ldap.directory import LdapDirectory
+from bridge.ldap.references import is_ignored
+from bridge.ldap.settings import LdapSettings, Limits, ServerAddress
+from bridge.mapping import AttributeMap, parse_item
+from bridge.model import Secret
+from bridge.sources.directory.groups import GroupRules, ResolvedGroups
+from bridge.sources.directory.source import DirectorySource
+from bridge.syntax import ber
+from bridge.syntax.filters import parse_filter
+from tests.support.faulty_server import FaultyServer, OnSearch, small_directory
+from tests.support.slapd import PEOPLE, READER, READER_PASSWORD
+
+SEARCH = SearchRequest(PEOPLE, Scope.SUBTREE, parse_filter("(objectClass=inetOrgPerson)"), ("uid", "mail"))
+UIDS = [f"u{number:02}" for number in range(25)]
+
+
+def settings(*servers: FaultyServer, **options: object) -> LdapSettings:
+    addresses = tuple(ServerAddress("ldap", "127.0.0.1", server.port) for server in servers)
+    found = {"page_size_count": 10, "listing_timeout_s": 20.0, "request_timeout_s": 5.0, **options}
+    return LdapSettings(
+        "company",
+        addresses,
+        bind_dn=READER,
+        bind_password=Secret(READER_PASSWORD.encode()),
+        **found,  # type: ignore[arg-type]
+    )
+
+
+async def list_all(
+    server: FaultyServer, searches: Sequence[SearchRequest] = (SEARCH,), **options: object
+) -> tuple[list[Entry], int, int]:
+    """The entries, the pages and the ignored references of one listing."""
+    directory = LdapDirectory(settings(server, **options), lambda _event: None)
+    entries: list[Entry] = []
+    try:
+        async with directory.open_listing() as stream:
+            async for portion in stream.read(searches):
+                entries += portion
+    finally:
+        await directory.aclose()
+    return entries, stream.page_count, stream.ignored_reference_count
+
+
+async def test_listing_comes_page_by_page_and_whole() -> None:
+    """25 entries in pages of 10 are three pages."""
+    async with FaultyServer(small_directory(*UIDS)) as server:
+        entries, page_count, _ = await list_all(server)
+    assert [entry.attributes["uid"] for entry in entries] == [[uid.encode()] for uid in UIDS]
+    assert page_count == 3
+
+
+async def test_listing_goes_through_every_base_on_one_connection() -> None:
+    """Two bases are two searches, by one service bind."""
+    one = SearchRequest(BASE, Scope.ONE, parse_filter("(objectClass=device)"), ("cn",))
+    async with FaultyServer(small_directory(*UIDS)) as server:
+        entries, _, _ = await list_all(server, [SEARCH, one])
+        assert len(entries) == 26
+        assert server.binds == [READER]
+
+
+async def test_listing_takes_an_answer_in_one_page_from_a_server_without_paging() -> None:
+    """A server that never offered the control, and ends with success, has said all."""
+    async with FaultyServer(small_directory(*UIDS)) as server:
+        server.hidden_controls = True
+        entries, page_count, _ = await list_all(server)
+    assert (len(entries), page_count) == (25, 1)
+
+
+def end(
+    session: Session, message: wire.Message, code: int = 0, text: str = "", *, controls: bytes = b"", tail: bytes = b""
+) -> None:
+    session._writer.write(wire.write_result(message.id, wire.SEARCH_DONE, code, text, controls=controls, tail=tail))
+
+
+def entry(session: Session, message: wire.Message, dn: str, **attributes: list[bytes]) -> None:
+    session._writer.write(wire.write_entry(message.id, dn, list(attributes.items())))
+
+
+def on_page(number: int, script: OnSearch) -> OnSearch:
+    """The script meets the page of that number, counted from 1; the others are in order."""
+    count = 0
+
+    async def on_search(session: Session, message: wire.Message, request: wire.ReceivedSearch) -> bool:
+        nonlocal count
+        count += 1
+        return await script(session, message, request) if count == number else False
+
+    return on_search
+
+
+def ends_with(code: int, text: str = "") -> OnSearch:
+    async def script(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+        entry(session, message, f"uid=x,{PEOPLE}", uid=[b"x"])
+        end(session, message, code, text, controls=wire.write_paging(b""))
+        return True
+
+    return script
+
+
+async def without_control(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    entry(session, message, f"uid=x,{PEOPLE}", uid=[b"x"])
+    end(session, message)
+    return True
+
+
+async def broken_control(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    control = ber.write_element(
+        ber.SEQUENCE, ber.write_octets(wire.PAGED_RESULTS.encode()), ber.write_octets(b"\x30\x01")
+    )
+    end(session, message, controls=ber.write_element(0xA0, control))
+    return True
+
+
+async def forgotten_cookie(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    """What 389 DS answers to a cookie that it doesn't know any more."""
+    end(session, message, 0, "Simple Paged Results Search abandoned", controls=wire.write_paging(b""))
+    return True
+
+
+async def no_entries_but_a_cookie(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    end(session, message, controls=wire.write_paging(b"more"))
+    return True
+
+
+async def same_cookie(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    entry(session, message, f"uid=x,{PEOPLE}", uid=[b"x"])
+    end(session, message, controls=wire.write_paging(b"same"))
+    return True
+
+
+async def referral(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    tail = ber.write_element(0xA3, ber.write_octets(b"ldap://other.example.com/"))
+    end(session, message, 10, "", tail=tail)
+    return True
+
+
+async def success_with_referral(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    tail = ber.write_element(0xA3, ber.write_octets(b"ldap://other.example.com/"))
+    end(session, message, 0, "", tail=tail, controls=wire.write_paging(b""))
+    return True
+
+
+async def reference(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    content = ber.write_element(wire.SEARCH_REFERENCE, ber.write_octets(b"ldap://other.example.com/dc=x"))
+    session._writer.write(ber.write_element(ber.SEQUENCE, ber.write_integer(message.id), content))
+    return False
+
+
+async def drops(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    entry(session, message, f"uid=x,{PEOPLE}", uid=[b"x"])
+    session._writer.close()
+    return True
+
+
+async def resets(session: Session, _message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    session._writer.transport.abort()
+    return True
+
+
+async def cut_entry(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    data = wire.write_entry(message.id, f"uid=x,{PEOPLE}", [("uid", [b"x"])])
+    session._writer.write(data[:-4])
+    session._writer.close()
+    return True
+
+
+async def nested_lie(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    """The outer length is right, an inner one reaches beyond it."""
+    data = bytearray(wire.write_entry(message.id, f"uid=x,{PEOPLE}", [("uid", [b"x"])]))
+    data[-2] = 0x7F
+    session._writer.write(bytes(data))
+    return True
+
+
+async def not_ldap(session: Session, _message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    session._writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    return True
+
+
+async def huge_message(session: Session, _message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    session._writer.write(b"\x30\x84\x7f\xff\xff\xff")
+    return True
+
+
+async def notice(session: Session, _message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    session._writer.write(wire.write_notice(52, "shutting down"))
+    return True
+
+
+async def unknown_id(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    session._writer.write(wire.write_result(message.id + 1000, wire.SEARCH_DONE, 0))
+    return True
+
+
+async def other_kind(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    session._writer.write(wire.write_result(message.id, wire.BIND_RESPONSE, 0))
+    return True
+
+
+FAULTS: list[tuple[str, OnSearch, type[DirectoryError], str]] = [
+    ("size limit", ends_with(4), SearchIncomplete, "sizeLimitExceeded (4)"),
+    ("time limit", ends_with(3), SearchIncomplete, "timeLimitExceeded (3)"),
+    ("admin limit", ends_with(11, "no paging"), SearchIncomplete, "adminLimitExceeded (11), no paging"),
+    ("unwilling", ends_with(53), SearchIncomplete, "unwillingToPerform (53)"),
+    ("critical control", ends_with(12), SearchIncomplete, "(12)"),
+    ("busy", ends_with(51), DirectoryUnavailable, "busy (51)"),
+    ("unavailable", ends_with(52), DirectoryUnavailable, "unavailable (52)"),
+    ("other", ends_with(80), DirectoryUnavailable, "other (80)"),
+    ("no rights", ends_with(50), DirectoryRefused, "insufficientAccessRights (50)"),
+    ("confidentiality", ends_with(13), DirectoryRefused, "confidentialityRequired (13)"),
+    ("operations error", ends_with(1), SearchInvalid, "operationsError (1)"),
+    ("unheard-of code", ends_with(4242), SearchInvalid, "unknown result (4242)"),
+    ("missing base", ends_with(32), SearchInvalid, "does not exist"),
+    ("no control", without_control, SearchIncomplete, "control is missing"),
+    ("broken control", broken_control, SearchIncomplete, "can't be read"),
+    ("message beside success", forgotten_cookie, SearchIncomplete, "Simple Paged Results Search abandoned"),
+    ("empty page", no_entries_but_a_cookie, SearchIncomplete, "without entries"),
+    ("referral", referral, SearchIncomplete, "ldap://other.example.com/"),
+    ("success with referral", success_with_referral, SearchIncomplete, "success (0)"),
+    ("reference", reference, SearchIncomplete, "ldap://other.example.com/dc=x"),
+    ("dropped", drops, DirectoryUnavailable, "closed the connection"),
+    ("reset", resets, DirectoryUnavailable, "connection"),
+    ("cut entry", cut_entry, DirectoryUnavailable, "closed the connection"),
+    ("lying length", nested_lie, DirectoryUnavailable, "broke the protocol"),
+    ("not LDAP", not_ldap, DirectoryUnavailable, "broke the protocol"),
+    ("huge message", huge_message, DirectoryUnavailable, "broke the protocol"),
+    ("notice", notice, DirectoryUnavailable, "ended the connection (result 52)"),
+    ("unknown id", unknown_id, DirectoryUnavailable, "never sent"),
+    ("other kind", other_kind, DirectoryUnavailable, "answers no request"),
+]
+
+
+@pytest.mark.parametrize("page", [1, 3])
+@pytest.mark.parametrize(
+    ("script", "kind", "sentence"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS]
+)
+async def test_listing_that_cannot_be_proven_complete_is_an_error(
+    script: OnSearch, kind: type[DirectoryError], sentence: str, page: int
+) -> None:
+    """Whatever goes wrong, on the first page or on the last, there is an error and no shorter list."""
+    async with FaultyServer(small_directory(*UIDS), on_search=on_page(page, script)) as server:
+        with pytest.raises(kind) as caught:
+            await list_all(server)
+    assert type(caught.value) is kind
+    assert sentence in caught.value.message
+    assert "company" in caught.value.message
+
+
+async def test_listing_ends_at_a_cookie_that_comes_twice() -> None:
+    """A server that hands out one cookie for ever doesn't keep us for ever."""
+    async with FaultyServer(small_directory(*UIDS), on_search=same_cookie) as server:
+        with pytest.raises(SearchIncomplete, match="same cookie twice") as caught:
+            await list_all(server)
+    assert "set preset 389ds or samba" in caught.value.remedy
+
+
+def in_pages(*sizes: int, cookie: bytes = b"1") -> OnSearch:
+    """Pages of so many entries, each but the last with the same cookie, as 389 DS sends them."""
+    pages = iter(enumerate(sizes))
+
+    async def script(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+        number, size = next(pages)
+        for position in range(size):
+            entry(session, message, f"uid=u{number}-{position},{PEOPLE}", uid=[b"x"])
+        end(session, message, controls=wire.write_paging(cookie if number + 1 < len(sizes) else b""))
+        return True
+
+    return script
+
+
+@pytest.mark.parametrize("sizes", [(10, 10, 10, 4), (10, 9, 3, 10), (10, 0, 0, 10), (0, 3), (10, 10, 0), (3,), (0,)])
+async def test_listing_with_one_cookie_for_all_pages_is_complete(sizes: tuple[int, ...]) -> None:
+    """389 DS and Samba number the search, not the page; where a branch's database ends or somebody is gone, a page has a gap."""
+    async with FaultyServer(small_directory(), on_search=in_pages(*sizes)) as server:
+        entries, page_count, _ = await list_all(server, repeats_cookies=True)
+    assert (len(entries), page_count) == (sum(sizes), len(sizes))
+
+
+@pytest.mark.parametrize("sizes", [(10, 10), (10, 0, 10)])
+async def test_listing_with_one_cookie_is_refused_where_each_page_should_have_its_own(sizes: tuple[int, ...]) -> None:
+    """The twin: without the preset, the same pages prove nothing."""
+    async with FaultyServer(small_directory(), on_search=in_pages(*sizes, 1)) as server:
+        with pytest.raises(SearchIncomplete, match=r"same cookie twice|without entries"):
+            await list_all(server)
+
+
+async def test_listing_with_one_cookie_ends_where_the_server_begins_anew() -> None:
+    """A server that hands out the same page for ever doesn't keep us for ever, whatever its cookies say."""
+    async with FaultyServer(small_directory(*UIDS), on_search=same_cookie) as server:
+        with pytest.raises(SearchIncomplete, match="began with the same entry"):
+            await list_all(server, repeats_cookies=True)
+
+
+async def test_listing_with_one_cookie_ends_though_pages_without_anybody_never_do() -> None:
+    """Empty pages are counted like others."""
+    async with FaultyServer(small_directory(), on_search=no_entries_but_a_cookie) as server:
+        with pytest.raises(SearchIncomplete, match="more than 20 pages"):
+            await list_all(server, repeats_cookies=True, limits=Limits(page_count=20))
+
+
+async def test_listing_with_one_cookie_ends_where_the_server_has_forgotten_it() -> None:
+    """389 DS answers a cookie that it doesn't know any more with success and nobody, and says so in words."""
+    script = on_page(3, forgotten_cookie)
+    async with FaultyServer(small_directory(*UIDS), on_search=script) as server:
+        with pytest.raises(SearchIncomplete, match="Simple Paged Results Search abandoned"):
+            await list_all(server, repeats_cookies=True)
+
+
+PARTITIONS = ("DC=DomainDnsZones", "DC=ForestDnsZones", "CN=Configuration")
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("ldap://DomainDnsZones.example.com/DC=DomainDnsZones,DC=example,DC=com", True),
+        ("ldap://ForestDnsZones.example.com/DC=ForestDnsZones,DC=example,DC=com", True),
+        ("ldap://example.com/CN=Configuration,DC=example,DC=com", True),
+        ("ldaps://example.com/CN=Configuration,DC=example,DC=com??sub", True),
+        ("LDAP://example.com:389/cn=configuration%2cdc=example,dc=com", True),
+        ("ldap://child.example.com/DC=child,DC=example,DC=com", False),
+        ("ldap://example.com/CN=Configuration,OU=staff,DC=example,DC=com", False),
+        ("ldap://example.com/OU=x,CN=Configuration,DC=example,DC=com", False),
+        ("ldap://example.com/CN=Configuration", False),
+        ("ldap://example.com/CN=Schema,CN=Configuration,DC=example,DC=com", False),
+        ("ldap://example.com/OU=people,DC=DomainDnsZones,DC=example,DC=com", False),
+        ("ldap://example.com/CN=Configuration+OU=staff,DC=example,DC=com", False),
+        ("ldap://CN=Configuration,DC=example,DC=com", False),
+        ("http://example.com/CN=Configuration,DC=example,DC=com", False),
+        ("ldap://example.com/", False),
+        ("ldap://example.com/not a DN", False),
+        ("ldap://example.com/%ff%fe", False),
+        ("", False),
+    ],
+)
+def test_reference_is_ignored_only_where_it_leads_to_a_partition_without_people(uri: str, expected: bool) -> None:
+    """MS-ADTS §3.1.1.4.7: the partitions below a domain; other domains, and everything that is not understood, count."""
+    assert is_ignored(uri, PARTITIONS) is expected
+    assert not is_ignored(uri, ())
+
+
+def refers_to(*uris: bytes) -> OnSearch:
+    """Adds references to each answer."""
+
+    async def script(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+        for uri in uris:
+            content = ber.write_element(wire.SEARCH_REFERENCE, ber.write_octets(uri))
+            session._writer.write(ber.write_element(ber.SEQUENCE, ber.write_integer(message.id), content))
+        return False
+
+    return script
+
+
+CONFIGURATION, CHILD = b"ldap://e.com/CN=Configuration,DC=e,DC=com", b"ldap://c.e.com/DC=c,DC=e,DC=com"
+
+
+async def test_references_to_partitions_without_people_are_counted_and_ignored() -> None:
+    """A listing and a look-up from the root of an Active Directory domain are complete without them."""
+    async with FaultyServer(small_directory(*UIDS), on_search=refers_to(CONFIGURATION)) as server:
+        entries, _, ignored_count = await list_all(server, ignored_references=PARTITIONS)
+        directory = LdapDirectory(settings(server, ignored_references=PARTITIONS), lambda _event: None)
+        assert len(await directory.look_up(SEARCH)) == 25
+        await directory.aclose()
+    assert (len(entries), ignored_count) == (25, 3)
+
+
+@pytest.mark.parametrize("options", [{}, {"ignored_references": PARTITIONS}])
+async def test_references_to_another_domain_make_a_search_incomplete(options: dict[str, object]) -> None:
+    """Its people may be wanted; the message names the reference that counts, not the first one."""
+    async with FaultyServer(small_directory(*UIDS), on_search=refers_to(CONFIGURATION, CHILD)) as server:
+        named = "DC=c,DC=e,DC=com" if options else "CN=Configuration"
+        with pytest.raises(SearchIncomplete, match=named):
+            await list_all(server, **options)
+        directory = LdapDirectory(settings(server, **options), lambda _event: None)
+        with pytest.raises(SearchIncomplete, match=named):
+            await directory.look_up(SEARCH)
+        await directory.aclose()
+
+
+async def test_listing_counts_references_that_may_be_ignored() -> None:
+    """With `referrals: ignore` the rest counts, and the report tells how many were left out."""
+    async with FaultyServer(small_directory(*UIDS), on_search=reference) as server:
+        entries, _, ignored_count = await list_all(server, ignore_references=True)
+    assert (len(entries), ignored_count) == (25, 3)
+
+
+@pytest.mark.parametrize(
+    ("limits", "sentence"),
+    [
+        (Limits(entry_count=20), "20 entries"),
+        (Limits(page_count=2), "2 pages"),
+        (Limits(entry_count=5), "more than 5 entries"),
+        (Limits(message_bytes=50), "larger than the 50 allowed"),
+    ],
+)
+async def test_listing_beyond_its_caps_is_an_error(limits: Limits, sentence: str) -> None:
+    """A server without end is left, with an error."""
+    async with FaultyServer(small_directory(*UIDS)) as server:
+        with pytest.raises(DirectoryError, match=sentence):
+            await list_all(server, limits=limits)
+
+
+async def test_listing_has_a_deadline_however_busily_the_server_drips() -> None:
+    """The time-out is a total: a byte now and then doesn't prolong it."""
+
+    async def drips(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+        for byte in wire.write_entry(message.id, f"uid=x,{PEOPLE}", [("uid", [b"x" * 2000])]):
+            session._writer.write(bytes((byte,)))
+            await session._writer.drain()
+            await asyncio.sleep(0.01)
+        return True
+
+    async with FaultyServer(small_directory(*UIDS), on_search=drips) as server:
+        with pytest.raises(DirectoryUnavailable, match="took longer than"):
+            await list_all(server, listing_timeout_s=0.3)
+
+
+async def test_search_for_one_entry_needs_no_pages() -> None:
+    """389 DS answers without the control where nothing is at the base; below a base, that proves nothing."""
+
+    async def nothing(session: Session, message: wire.Message, request: wire.ReceivedSearch) -> bool:
+        end(session, message)
+        return True
+
+    one = SearchRequest(PEOPLE, Scope.BASE, SEARCH.filter, ())
+    async with FaultyServer(small_directory(), on_search=nothing) as server:
+        assert (await list_all(server, [one]))[0] == []
+        with pytest.raises(SearchIncomplete, match="control is missing"):
+            await list_all(server, [SEARCH])
+
+
+def ranged(
+    values: int,
+    step: int,
+    *,
+    broken_at: int | None = None,
+    attribute: str = "mail",
+    dn: str = f"uid=u,{PEOPLE}",
+    value: bytes = b"m%d@example.com",
+) -> OnSearch:
+    """A server that hands out an attribute in ranges, as Active Directory does."""
+
+    async def script(session: Session, message: wire.Message, request: wire.ReceivedSearch) -> bool:
+        first = 0
+        if request.base not in (dn, PEOPLE):
+            return False
+        if request.attributes[0].startswith(f"{attribute};range="):
+            first = int(request.attributes[0].removeprefix(f"{attribute};range=").split("-")[0])
+        if broken_at is not None and first >= broken_at:
+            end(session, message, controls=wire.write_paging(b""))
+            return True
+        last = min(first + step, values)
+        name = f"{attribute};range={first}-{'*' if last == values else last - 1}"
+        found = {name: [value % number for number in range(first, last)], "uid": [b"u"]}
+        entry(session, message, dn, **found)
+        end(session, message, controls=wire.write_paging(b""))
+        return True
+
+    return script
+
+
+async def test_listing_fetches_every_range_of_an_attribute() -> None:
+    """Long attributes come in pieces, and all the pieces are fetched, in order (MS-ADTS §3.1.1.3.1.3.3)."""
+    async with FaultyServer(small_directory(), on_search=ranged(25, 10)) as server:
+        entries, _, _ = await list_all(server)
+    assert entries[0].attributes["mail"] == [b"m%d@example.com" % number for number in range(25)]
+
+
+async def test_listing_with_a_range_that_does_not_come_is_an_error() -> None:
+    """Half of somebody's addresses is a removal, too."""
+    async with FaultyServer(small_directory(), on_search=ranged(25, 10, broken_at=10)) as server:
+        with pytest.raises(SearchIncomplete, match="mail;range=10-"):
+            await list_all(server)
+
+
+STAFF = f"cn=staff,{BASE}"
+
+
+async def read_group(server: FaultyServer) -> ResolvedGroups:
+    """The group, read over LDAP."""
+    directory = LdapDirectory(settings(server), lambda _event: None)
+    groups = GroupRules((STAFF,), nested=False)
+    source = DirectorySource(
+        directory, SEARCH.filter, AttributeMap("entryUUID", (parse_item("uid"),)), (PEOPLE,), groups=groups
+    )
+    try:
+        return await source.read_groups_anew()
+    finally:
+        await directory.aclose()
+
+
+async def test_group_has_the_members_of_every_range() -> None:
+    """Active Directory sends 1,500 members at a time (MS-ADTS §3.1.1.3.1.3.3)."""
+    script = ranged(25, 10, attribute="member", dn=STAFF, value=b"uid=u%d,dc=e")
+    async with FaultyServer(small_directory(), on_search=script) as server:
+        groups = await read_group(server)
+    assert groups.included[0].member_keys == {f"uid=u{number},dc=e" for number in range(25)}
+
+
+async def test_group_with_a_range_that_does_not_come_is_an_error() -> None:
+    """Ten of 25 members would remove the other fifteen."""
+    script = ranged(25, 10, attribute="member", dn=STAFF, value=b"uid=u%d,dc=e", broken_at=10)
+    async with FaultyServer(small_directory(), on_search=script) as server:
+        with pytest.raises(SearchIncomplete, match="member;range=10-"):
+            await read_group(server)
+
+
+async def test_listing_that_is_left_early_closes_its_connection() -> None:
+    """Whoever has seen enough leaves nothing running."""
+    events: list[Event] = []
+    async with FaultyServer(small_directory(*UIDS)) as server:
+        directory = LdapDirectory(settings(server), events.append)
+        async with directory.open_listing() as stream:
+            async for _ in stream.read([SEARCH]):
+                break
+        await asyncio.wait_for(server.until_empty(), 5)
+        await directory.aclose()
+    assert [event.outcome for event in events if isinstance(event, OperationEnded)] == ["ok", "ok"]
+
+
+async def test_listing_begins_anew_on_the_next_server_and_never_mixes() -> None:
+    """The first server breaks off: it is set aside, and the next listing asks the second one alone."""
+    async with (
+        FaultyServer(small_directory(*UIDS), on_search=on_page(2, drops)) as broken,
+        FaultyServer(small_directory(*UIDS)) as good,
+    ):
+        directory = LdapDirectory(settings(broken, good), lambda _event: None)
+
+        async def list_once() -> tuple[int, str]:
+            async with directory.open_listing() as stream:
+                count = 0
+                async for portion in stream.read([SEARCH]):
+                    count += len(portion)
+            return count, stream.server
+
+        with pytest.raises(DirectoryUnavailable):
+            await list_once()
+        assert await list_once() == (25, f"ldap://127.0.0.1:{good.port}")
+        await directory.aclose()

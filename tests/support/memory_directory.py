@@ -1,0 +1,149 @@
+"""A directory of entries in memory that fails when it is told to, for tests of what stands before the port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from bridge.demo.matching import matches
+from bridge.directory import BindResult, Entry, EntryStream, RootDSE, Scope, SearchRequest
+from bridge.errors import BridgeError, DirectoryUnavailable, SearchInvalid
+from bridge.events import Event
+from bridge.mapping import AccountState, AttributeMap, IdForm, parse_item
+from bridge.model import Secret
+from bridge.removals.model import RemovalPolicy
+from bridge.snapshots.directory_snapshots import DirectorySnapshots
+from bridge.snapshots.memory_store import MemorySnapshotStore
+from bridge.snapshots.policy import SnapshotPolicy
+from bridge.snapshots.store import SnapshotStore
+from bridge.sources.directory.source import DirectorySource
+from bridge.syntax.dn import is_at_or_below, parse_dn
+from bridge.syntax.filters import parse_filter
+
+
+def person(uid: str, user_id: str | None = None, *, mail: tuple[str, ...] = (), base: str = "dc=e") -> Entry:
+    attributes = {"uid": [uid.encode()], "entryuuid": [(user_id or f"id-{uid}").encode()]}
+    if mail:
+        attributes["mail"] = [address.encode() for address in mail]
+    return Entry(f"uid={uid},{base}", attributes)
+
+
+class MemoryDirectory:
+    """A directory of given entries, which fails when it is told to, and counts what it is asked."""
+
+    def __init__(self, *entries: Entry, name: str = "memory") -> None:
+        self.name = name
+        self.entries: Sequence[Entry] = entries
+        self.failures: list[BridgeError] = []
+        self.look_up_failures: list[BridgeError] = []
+        self.hidden: Sequence[Entry] = ()
+        """Entries that are there, and that no listing shows."""
+        self.listing_count = 0
+        self.look_up_count = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.default_context: str | None = "dc=e"
+
+    @asynccontextmanager
+    async def open_listing(self, began_s: float | None = None) -> AsyncIterator[EntryStream]:
+        self.listing_count += 1
+        await self.gate.wait()
+        yield _Stream(self)
+
+    async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
+        """Those that match, hidden from listings or not."""
+        self.look_up_count += 1
+        if self.look_up_failures:
+            raise self.look_up_failures.pop(0)
+        everybody = (*self.entries, *self.hidden)
+        if search.scope is Scope.BASE:
+            everybody = tuple(
+                entry
+                for entry in everybody
+                if is_at_or_below(entry.dn, search.base) and is_at_or_below(search.base, entry.dn)
+            )
+            if not everybody:
+                raise SearchInvalid("nothing is there", directory=self.name, result_code=32)
+        return tuple(entry for entry in everybody if _is_found(entry, search))
+
+    async def bind(self, dn: str, password: Secret) -> BindResult:
+        raise NotImplementedError
+
+    async def probe(self) -> RootDSE:
+        return RootDSE("memory:", ("dc=e", "dc=f"), self.default_context)
+
+    async def aclose(self) -> None:
+        return
+
+
+class _Stream:
+    server = "memory:"
+    page_count = 1
+    ignored_reference_count = 0
+
+    def __init__(self, directory: MemoryDirectory) -> None:
+        self._directory = directory
+        self.entry_count = 0
+
+    async def read(self, searches: Sequence[SearchRequest]) -> AsyncIterator[Sequence[Entry]]:
+        entries = self._directory.entries
+        listed = [entry for search in searches for entry in entries if _is_found(entry, search)]
+        self.entry_count += len(listed)
+        yield listed[:1]
+        if self._directory.failures:
+            raise self._directory.failures.pop(0)
+        yield listed[1:]
+
+
+def _is_found(entry: Entry, search: SearchRequest) -> bool:
+    """Whether the entry lies within the search's base and scope, and matches."""
+    if not is_at_or_below(entry.dn, search.base) or not matches(search.filter, entry.attributes):
+        return False
+    depth = len(parse_dn(entry.dn)) - len(parse_dn(search.base))
+    return search.scope is Scope.SUBTREE or depth == search.scope
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def make(
+    directory: MemoryDirectory,
+    *,
+    id_attribute: str | None = "entryUUID",
+    id_form: IdForm = IdForm.TEXT,
+    account_states: tuple[AccountState, ...] = (),
+    users_filter: str = "(&)",
+    store: SnapshotStore | None = None,
+    clock: Clock | None = None,
+    **options: object,
+) -> tuple[DirectorySnapshots, Clock, list[Event]]:
+    """The snapshots of a directory; options that a policy has go there."""
+    removals = {name: options.pop(name) for name in RemovalPolicy.__dataclass_fields__ if name in options}
+    times = {"ttl_s": 100.0, "stale_if_error_s": 1000.0}
+    times |= {name: options.pop(name) for name in SnapshotPolicy.__dataclass_fields__ if name in options}  # type: ignore[misc]
+    found: dict[str, object] = {"bases": ("dc=e",), "groups_ttl_s": 100.0, **options}
+    source = DirectorySource(
+        directory,
+        parse_filter(users_filter),
+        AttributeMap(
+            id_attribute,
+            (parse_item("uid"),),
+            email_addresses=(parse_item("mail"),),
+            id_form=id_form,
+            account_states=account_states,
+        ),
+        **found,  # type: ignore[arg-type]
+    )
+    clock, events = clock or Clock(), list[Event]()
+    policy = SnapshotPolicy(**times, removals=RemovalPolicy(**removals))  # type: ignore[arg-type]
+    return DirectorySnapshots(source, policy, store or MemorySnapshotStore(), clock, events.append), clock, events
+
+
+def broken(name: str = "memory") -> DirectoryUnavailable:
+    return DirectoryUnavailable("it broke", directory=name)

@@ -1,0 +1,102 @@
+"""A proxy between the bridge and a directory that lets every byte pass and writes down each bind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Self
+
+from bridge.syntax import ber
+from tests.support.slapd import READER
+
+_BIND_REQUEST, _SIMPLE = 0x60, 0x80
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A bind request as it went by."""
+
+    dn: str
+    password: bytes
+
+
+class RecordingProxy:
+    """Listens on a port of its own, and speaks to the server at `port`."""
+
+    def __init__(self, port: int) -> None:
+        self._server_port = port
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.binds: list[Bind] = []
+        self.byte_count = 0
+        """How much has gone to the server."""
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        return f"ldap://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def user_binds(self) -> list[Bind]:
+        """All but those of the service account."""
+        return [bind for bind in self.binds if bind.dn != READER]
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        except OSError:  # the server is down, and so is this
+            writer.transport.abort()
+            return
+        back = asyncio.create_task(_copy(server_reader, writer))
+        try:
+            await self._forward(reader, server_writer)
+            await back
+        except (ConnectionError, asyncio.CancelledError):
+            back.cancel()
+        finally:
+            self._tasks.discard(task)
+            server_writer.close()
+            writer.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pending = bytearray()
+        while data := await reader.read(65536):
+            self.byte_count += len(data)
+            pending += data
+            while (size := ber.message_size(pending)) is not None and size <= len(pending):
+                self._record(bytes(pending[:size]))
+                del pending[:size]
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
+
+    def _record(self, message: bytes) -> None:
+        content = ber.Reader(message).read_inner()
+        content.read_integer()
+        if content.peek_tag() != _BIND_REQUEST:
+            return
+        request = content.read_inner(_BIND_REQUEST)
+        assert request.read_integer() == 3
+        self.binds.append(Bind(request.read_octets().decode(), request.read_octets(_SIMPLE)))
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
