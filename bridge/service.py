@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from bridge.authentication.throttle import HeldBack, Throttle
+    from bridge.clock import Clock
     from bridge.events import Event, Observer
     from bridge.mailstore import ListAnswer
     from bridge.model import Report, Secret, Verdict
@@ -43,7 +44,7 @@ class Bridge:
         sources: Sequence[tuple[DirectorySource, SnapshotPolicy]],
         *,
         store: SnapshotStore,
-        clock: Callable[[], float],
+        clock: Clock,
         make_token: Callable[[], str],
         observe: Observer,
         throttle: Throttle,
@@ -61,7 +62,7 @@ class Bridge:
         settling = asyncio.Lock()
         for path, names in endpoints.items():
             chosen = [self.directories[name] for name in names]
-            authenticator = Authenticator(path, chosen, binds, clock=clock, make_token=make_token, observe=observe)
+            authenticator = Authenticator(path, chosen, binds, make_token=make_token, observe=observe)
             self._endpoints[path] = Endpoint(path, chosen, authenticator, store, observe, settling=settling)
             if len(chosen) > 1:
                 for directory in chosen:
@@ -144,7 +145,7 @@ class Bridge:
 
     def health(self) -> Health:
         """How each endpoint fares."""
-        now_s = self._clock()
+        now_s = self._clock.now_s()
         return Health(tuple(endpoint.health(now_s) for endpoint in self._endpoints.values()))
 
     async def keep_fresh(self, directory: str, wait: Callable[[float], Awaitable[None]]) -> None:

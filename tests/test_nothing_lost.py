@@ -135,6 +135,8 @@ class Side:
     """Whether the service account sees nobody."""
     accepted: dict[str, User] | None = None
     snapshot: Snapshot | None = None
+    accepted_elapsed_s: float | None = None
+    """When it was accepted, by the clock that is never set; None where an earlier process did."""
     lost_at_s: dict[str, float] = field(default_factory=dict)
     """When users lost something without being approved, who are not back since."""
     lost_names: dict[str, str] = field(default_factory=dict)
@@ -194,7 +196,9 @@ class NothingLost(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         memory = Path("/dev/shm")
         self.folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
-        self.now_s = 1_000_000.0
+        self.date_s, self.elapsed_s = 1_000_000.0, 5_000.0
+        self.dates_s = [self.date_s, self.date_s]
+        """The earliest and the latest since the start of the process."""
         self.number = 0
         self.sides = {name: Side(name) for name in "abc"}
         self.endpoints: dict[str, tuple[str, ...]] = {"/one": ("a", "b"), "/two": ("c",)}
@@ -207,15 +211,39 @@ class NothingLost(RuleBasedStateMachine):
     def run(self, work: Awaitable[Result]) -> Result:
         return self.loop.run_until_complete(_await(work))
 
-    def clock(self) -> float:
-        self.now_s += 0.001  # no two listings end at the same time
-        return self.now_s
+    def now_s(self) -> float:
+        self.advance(0.001)  # no two listings end at the same time
+        return self.date_s
+
+    def monotonic_s(self) -> float:
+        return self.elapsed_s
+
+    def advance(self, seconds: float) -> None:
+        self.elapsed_s += seconds
+        self.set_date(self.date_s + seconds)
+
+    def set_date(self, date_s: float) -> None:
+        self.date_s = date_s
+        self.dates_s = [min(self.dates_s[0], date_s), max(self.dates_s[1], date_s)]
+
+    def ages_s(self, side: Side) -> tuple[float, float]:
+        """How old the accepted listing is, at the least and at the most: dates alone tell after a restart."""
+        if side.snapshot is None:
+            return STALE_S, STALE_S
+        if side.accepted_elapsed_s is not None:
+            age_s = self.elapsed_s - side.accepted_elapsed_s
+            return age_s, age_s
+        low_s, high_s = (max(0.0, date_s - side.snapshot.taken_at_s) for date_s in self.dates_s)
+        return low_s, high_s + self.elapsed_s - self.started_elapsed_s
 
     def start(self) -> None:
         """A bridge over what is kept in the folder."""
         made = {name: side.source() for name, side in self.sides.items()}
         self.directories = {name: directory for name, (_, directory) in made.items()}
-        self.store = FragileStore.open(self.folder, self.clock)
+        self.dates_s, self.started_elapsed_s = [self.date_s, self.date_s], self.elapsed_s
+        for side in self.sides.values():
+            side.accepted_elapsed_s = None
+        self.store = FragileStore.open(self.folder, self.now_s)
         names = {name for chosen in self.endpoints.values() for name in chosen}
         self.bridge = Bridge(
             self.endpoints,
@@ -225,9 +253,9 @@ class NothingLost(RuleBasedStateMachine):
                 if name in names
             ],
             store=self.store,
-            clock=self.clock,
+            clock=self,
             make_token=lambda: "t",
-            throttle=MemoryThrottle(ThrottleRules(), b"k" * 32, self.clock),
+            throttle=MemoryThrottle(ThrottleRules(), b"k" * 32, self),
             observe=self.events.append,
         )
 
@@ -380,7 +408,10 @@ class NothingLost(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((1.0, 99.0, 150.0, 150.0, 700.0, 2_500.0, 6_000.0, -50.0, -1_500.0)))
     def pass_time(self, seconds: float) -> None:
-        self.now_s += seconds
+        if seconds > 0:
+            self.advance(seconds)
+        else:  # somebody sets the clock of the machine back
+            self.set_date(self.date_s + seconds)
 
     @rule(
         name=sides_of,
@@ -405,7 +436,7 @@ class NothingLost(RuleBasedStateMachine):
         """The process ends, or the disk fills, while a list is being answered."""
         self.prepare()
         self.store.fault = fault
-        self.now_s += TTL_S
+        self.advance(TTL_S)
         try:
             self.run(self.bridge.list_users("/one", compressed=False))
         except BridgeError:
@@ -419,7 +450,7 @@ class NothingLost(RuleBasedStateMachine):
         """Somebody new comes, the disk is full, a list is answered, and the process starts again with the directory down."""
         side = self.sides[name]
         self.mend()
-        self.now_s += TTL_S
+        self.advance(TTL_S)
         self.add_person(side, f"{name}{self.number}new", (), is_marked=True)
         self.refresh(name, "full")
         self.nothing_is_lost()
@@ -509,7 +540,7 @@ class NothingLost(RuleBasedStateMachine):
     def approve_a_large_change(self, name: str, what: RemovalKind, changes_more: bool) -> None:
         """Most of a directory changes; the operator approves it, and sometimes more has changed by then."""
         people = list(self.sides[name].people.values())
-        self.now_s += TTL_S
+        self.advance(TTL_S)
         for person in people[1:]:
             if what is RemovalKind.MISSING:
                 person.place = OUTSIDE
@@ -580,6 +611,7 @@ class NothingLost(RuleBasedStateMachine):
             self.check_change(side, side.accepted, users, snapshot.taken_at_s)
         if side.snapshot is None or snapshot.report != side.snapshot.report:
             self.note_seen(side, users, snapshot.taken_at_s)
+            side.accepted_elapsed_s = self.elapsed_s
             side.approved = frozenset()
             self.met.update(f"held by {held.held_by.value}" for held in snapshot.guard.withheld)
         side.accepted, side.snapshot = users, snapshot
@@ -679,12 +711,12 @@ class NothingLost(RuleBasedStateMachine):
 
     def check_answer(self, path: str, answer: bytes | BridgeError) -> None:
         sides = [self.sides[name] for name in self.endpoints[path]]
-        ages_s = [self.now_s - side.snapshot.taken_at_s if side.snapshot else STALE_S for side in sides]
+        ages_s = [self.ages_s(side) for side in sides]
         if isinstance(answer, BridgeError):
-            assert any(age_s >= STALE_S for age_s in ages_s) or any(side.policy.refuse for side in sides), answer
+            assert any(most_s >= STALE_S for _, most_s in ages_s) or any(side.policy.refuse for side in sides), answer
             return
-        assert all(age_s < STALE_S for age_s in ages_s), "too old"
-        self.met["answered stale"] += any(age_s >= TTL_S for age_s in ages_s)
+        assert all(least_s < STALE_S for least_s, _ in ages_s), "too old"
+        self.met["answered stale"] += any(least_s >= TTL_S for least_s, _ in ages_s)
         found: dict[tuple[str, str], str] = {}
         fields: list[dict[str, Any]] = json.loads(answer)
         for each in fields:

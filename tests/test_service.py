@@ -18,18 +18,19 @@ from bridge.service import Bridge
 from bridge.snapshots.memory_store import DraftStore, MemorySnapshotStore
 from bridge.snapshots.store import Snapshot, SnapshotStore
 from tests.support.kept import roster_of, snapshot_of
-from tests.support.memory_directory import Clock, MemoryDirectory, broken, make, person
+from tests.support.manual_clock import ManualClock
+from tests.support.memory_directory import MemoryDirectory, broken, make, person
 
 
 def bridge_of(
     *directories: MemoryDirectory,
     store: SnapshotStore | None = None,
-    clock: Clock | None = None,
+    clock: ManualClock | None = None,
     events: list[Event] | None = None,
     **options: object,
-) -> tuple[Bridge, Clock]:
+) -> tuple[Bridge, ManualClock]:
     """A bridge that answers all directories at `/m`."""
-    clock = clock or Clock()
+    clock = clock or ManualClock()
     bridge = Bridge(
         {"/m": tuple(directory.name for directory in directories)},
         [(found.source, found.policy) for found in (make(directory, **options)[0] for directory in directories)],
@@ -103,7 +104,7 @@ async def test_name_stays_with_the_directory_that_had_it(restarts: bool) -> None
     if restarts:
         bridge, _ = bridge_of(a, b, store=store, clock=clock)
     join(a, "max")
-    clock.now_s += 500
+    clock.advance(500)
     assert await dns(bridge) == ["uid=anna,ou=a,dc=e", "uid=max,ou=b,dc=e"]
     bridge, _ = bridge_of(a, b, store=store, clock=clock)
     assert await dns(bridge) == ["uid=anna,ou=a,dc=e", "uid=max,ou=b,dc=e"]
@@ -115,10 +116,10 @@ async def test_name_is_released_when_its_holder_leaves() -> None:
     bridge, clock = bridge_of(a, b, max_count=5, allow_empty=True)
     assert await dns(bridge) == ["uid=max,ou=a,dc=e"]
     gone, a.entries = a.entries, ()
-    clock.now_s += 500
+    clock.advance(500)
     assert await dns(bridge) == ["uid=max,ou=b,dc=e"]
     a.entries = gone
-    clock.now_s += 500
+    clock.advance(500)
     assert await dns(bridge) == ["uid=max,ou=b,dc=e"]
 
 
@@ -138,7 +139,7 @@ async def test_directory_that_was_reset_has_the_names_that_it_had() -> None:
     bridge, clock = bridge_of(a, b, allow_empty=True)
     await dns(bridge)
     join(b, "max")
-    clock.now_s += 500
+    clock.advance(500)
     assert await dns(bridge) == ["uid=max,ou=a,dc=e"]
     await bridge.reset("a")
     assert await dns(bridge) == ["uid=max,ou=a,dc=e"]
@@ -151,7 +152,7 @@ async def test_process_that_ends_after_a_save_changes_nobodys_name() -> None:
     bridge, clock = bridge_of(a, b, store=store, allow_empty=True)
     assert await dns(bridge) == ["uid=max,ou=b,dc=e"]
     join(a, "max")
-    clock.now_s += 500
+    clock.advance(500)
     await bridge.directories["a"].refresh()  # and no answer was made of it
     bridge, _ = bridge_of(a, b, store=store, clock=clock, allow_empty=True)
     assert await dns(bridge) == ["uid=max,ou=b,dc=e"]
@@ -164,10 +165,10 @@ async def test_name_that_could_not_be_noted_stays_where_it_is() -> None:
     bridge, clock = bridge_of(a, b, store=store, allow_empty=True)
     await dns(bridge)
     join(a, "max")
-    clock.now_s += 500
+    clock.advance(500)
     store.holders_failures = [StateUnavailable("the disk is full")]
     assert await dns(bridge) == ["uid=max,ou=b,dc=e"]
-    clock.now_s += 500
+    clock.advance(500)
     assert await dns(bridge) == ["uid=max,ou=b,dc=e"]
     assert len((await bridge.directories["a"].current()).roster) == 1
 
@@ -179,7 +180,7 @@ async def test_directories_that_are_listed_side_by_side_settle_their_names_one_a
     await dns(bridge)
     join(a, "max")
     join(b, "max")
-    clock.now_s += 500
+    clock.advance(500)
     a.gate.clear()
     slow = asyncio.create_task(bridge.directories["a"].refresh())
     await asyncio.sleep(0)
@@ -205,9 +206,9 @@ async def test_answer_is_of_the_newest_listings_when_one_directory_was_slow() ->
     a, b = two(["anna"], ["bert"])
     bridge, clock = bridge_of(a, b)
     await dns(bridge)
-    clock.now_s += 99
+    clock.advance(99)
     await bridge.refresh("a")
-    clock.now_s += 2
+    clock.advance(2)
     b.gate.clear()
     answer = asyncio.create_task(dns(bridge))
     await asyncio.sleep(0)

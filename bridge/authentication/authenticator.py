@@ -94,14 +94,12 @@ class Authenticator:
         directories: Sequence[DirectorySnapshots],
         binds: UserBinds,
         *,
-        clock: Callable[[], float],
         make_token: Callable[[], str],
         observe: Observer,
     ) -> None:
         self._endpoint = endpoint
         self._directories = directories
         self._binds = binds
-        self._clock = clock
         self._make_token = make_token
         self._key = make_token().encode()
         self._observe = observe
@@ -114,7 +112,7 @@ class Authenticator:
 
         The password is forgotten afterwards. Raises a `BridgeError` where that could not be found out.
         """
-        started_s, began_s = self._clock(), time.monotonic()
+        began_s = time.monotonic()
         try:
             decision = await self._decide(user_name, password, began_s)
         finally:
@@ -128,7 +126,7 @@ class Authenticator:
                 endpoint=self._endpoint,
                 user_name=user_name,
                 verdict=decision.verdict,
-                duration_s=self._clock() - started_s,
+                duration_s=time.monotonic() - began_s,
                 server=bind.server if bind else None,
                 result_code=bind.result_code if bind else None,
                 diagnostic_message=bind.diagnostic_message if bind else "",
@@ -322,13 +320,13 @@ def find_holder(directory: DirectorySnapshots, user_name: str) -> User | None:
 
 def judge_entry(source: DirectorySource, entry: Entry) -> Candidate:
     """Whom the entry makes, and whether its owner may log in."""
-    attribute_map = source.attribute_map
-    rejection = attribute_map.account_rejection(entry)
+    attribute_map, now_s = source.attribute_map, source.clock.now_s()
+    rejection = attribute_map.account_rejection(entry, now_s)
     try:
         user = attribute_map.map_entry(entry).user
     except EntryUnusable:
         return Candidate(entry, _id_or_dn(source, entry), "", rejection or Rejection.NOT_LISTED, is_listed=False)
-    is_listed = rejection is None or source.list_disabled or attribute_map.exclusion(entry) is None
+    is_listed = rejection is None or source.list_disabled or attribute_map.exclusion(entry, now_s) is None
     return Candidate(entry, user.id, user.user_name, rejection, is_listed)
 
 

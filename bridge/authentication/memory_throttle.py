@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from bridge.authentication.throttle import Attempt, HeldBack, Outcome, PasswordMark, Permission, UserKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
+    from bridge.clock import Clock
     from bridge.model import Secret
 
 _FINGERPRINT_BYTES = 16
@@ -66,7 +67,7 @@ class _Failure(NamedTuple):
 class MemoryThrottle:
     """The throttle of one process."""
 
-    def __init__(self, rules: ThrottleRules, key: bytes, clock: Callable[[], float]) -> None:
+    def __init__(self, rules: ThrottleRules, key: bytes, clock: Clock) -> None:
         self._rules = rules
         self._hash = hashlib.blake2b(key=key, digest_size=_FINGERPRINT_BYTES)
         self._hashes: dict[str, hashlib.blake2b] = {}
@@ -95,7 +96,7 @@ class MemoryThrottle:
         user, _, fingerprint, _ = attempt
         failure_count = 0
         if user in self._memories:
-            now_s = self._clock()
+            now_s = self._clock.monotonic_s()
             recalled = self._recall(attempt, now_s)
             if recalled is not None:
                 return recalled
@@ -130,11 +131,12 @@ class MemoryThrottle:
 
     def held(self) -> tuple[HeldBack, ...]:
         """Who is held back, those who are free first at the front."""
-        now_s, found = self._clock(), []
+        now_s, found = self._clock.monotonic_s(), []
+        date_s = self._clock.now_s()
         for (directory, user_id), memory in self._memories.items():
             failure_count = self._count(memory, now_s)
             if failure_count >= self._rules.max_failure_count:
-                until_s = memory.last_failure_s + self._rules.window_s
+                until_s = date_s + memory.last_failure_s + self._rules.window_s - now_s
                 found.append(HeldBack(directory, user_id, memory.user_name, until_s, failure_count))
         return tuple(sorted(found, key=lambda held: held.until_s))
 
@@ -205,7 +207,7 @@ class MemoryThrottle:
         return sum(failure.bound_s >= memory.counted_from_s for failure in memory.failures.values())
 
     def _remember_success(self, attempt: Attempt) -> None:
-        now_s = self._clock()
+        now_s = self._clock.monotonic_s()
         memory = _Memory(attempt.password_mark, attempt.user_name)
         memory.success = attempt.fingerprint
         memory.success_until_s = now_s + self._rules.remember_successes_s
@@ -213,7 +215,7 @@ class MemoryThrottle:
         self._make_room(now_s)
 
     def _remember_failure(self, attempt: Attempt) -> None:
-        now_s = self._clock()
+        now_s = self._clock.monotonic_s()
         memory = self._memories.get(attempt.user)
         if memory is None or memory.password_mark != attempt.password_mark:
             memory = self._memories[attempt.user] = _Memory(attempt.password_mark, attempt.user_name)

@@ -64,7 +64,7 @@ class HeldBack:
     user_name: str
     """As it was typed with the last wrong password."""
     until_s: float
-    """In seconds of the clock that the throttle was given: since 1970."""
+    """Seconds since 1970."""
     failure_count: int
 
 

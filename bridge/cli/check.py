@@ -18,6 +18,7 @@ from rich.table import Table
 
 from bridge.cli.drafts import open_draft
 from bridge.cli.options import FINDINGS, config_option, json_option
+from bridge.clock import SystemClock
 from bridge.config.loading import load
 from bridge.errors import BridgeError
 from bridge.ldap.discovery import discover_servers
@@ -75,7 +76,7 @@ async def check_directories(loaded: Loaded, *, offline: bool) -> list[Check]:
         return found
     for position in range(len(loaded.configuration.directories)):
         settings = ldap_settings(loaded, position)
-        account = ServiceAccount(settings, time.monotonic)
+        account = ServiceAccount(settings, SystemClock())
         try:
             servers = settings.servers or await discover_servers(settings)
         except BridgeError as error:
@@ -146,7 +147,7 @@ async def _check_users(loaded: Loaded, position: int) -> list[Check]:
     policy = snapshot_policy(loaded.configuration, position)
     try:
         bases = await source.resolve_bases()
-        listing = await take_listing(source, None, time.time)
+        listing = await take_listing(source, None, source.clock)
         refuse_if_empty(source, listing, allow_empty=policy.removals.allow_empty)
     except BridgeError as error:
         return [_failed("users", source.name, "", error)]

@@ -7,11 +7,11 @@ make a login wait.
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import asynccontextmanager
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
+from bridge.clock import SystemClock
 from bridge.deadlines import Deadlines
 from bridge.errors import DirectoryRefused, DirectoryUnavailable
 from bridge.events import CertificateSeen, OperationEnded
@@ -29,6 +29,7 @@ from bridge.ldap.service_account import ServiceAccount
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from bridge.clock import Clock
     from bridge.directory import BindResult, Entry, EntryStream, RootDSE, SearchRequest
     from bridge.events import Observer
     from bridge.ldap.connection import Connection
@@ -45,13 +46,14 @@ class LdapDirectory:
         self,
         settings: LdapSettings,
         observe: Observer,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.name = settings.directory
         self._settings = settings
         self._observe = observe
-        self._clock = clock
+        clock = clock or SystemClock()
+        self._monotonic_s = clock.monotonic_s
         self._discovery = self._make_discovery(sleep) if settings.discovery is not None else None
         self._servers = Servers(
             settings.directory,
@@ -228,19 +230,19 @@ class LdapDirectory:
         )
 
     def _observed(self, operation: str, server: ServerAddress) -> _Observed:
-        return _Observed(self._observe, self._clock, (self.name, server.url, operation))
+        return _Observed(self._observe, self._monotonic_s, (self.name, server.url, operation))
 
 
 class _Observed:
     """Tells how the operation inside ended, and how long it took."""
 
-    __slots__ = ("_clock", "_observe", "_started_s", "_subject")
+    __slots__ = ("_monotonic_s", "_observe", "_started_s", "_subject")
 
-    def __init__(self, observe: Observer, clock: Callable[[], float], subject: tuple[str, str, str]) -> None:
+    def __init__(self, observe: Observer, monotonic_s: Callable[[], float], subject: tuple[str, str, str]) -> None:
         self._observe = observe
-        self._clock = clock
+        self._monotonic_s = monotonic_s
         self._subject = subject
-        self._started_s = clock()
+        self._started_s = monotonic_s()
 
     def __enter__(self) -> None:
         pass
@@ -249,4 +251,4 @@ class _Observed:
         outcome = "ok"
         if kind is not None:
             outcome = "refused" if issubclass(kind, DirectoryRefused) else "unavailable"
-        self._observe(OperationEnded(*self._subject, outcome, self._clock() - self._started_s))
+        self._observe(OperationEnded(*self._subject, outcome, self._monotonic_s() - self._started_s))

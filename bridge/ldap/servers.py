@@ -16,6 +16,7 @@ from bridge.events import ServerRestored, ServerSetAside, ServersKnown
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from bridge.clock import Clock
     from bridge.events import Observer
     from bridge.ldap.settings import ServerAddress
 
@@ -51,7 +52,7 @@ class Servers:
         self,
         directory: str,
         servers: Sequence[ServerAddress],
-        clock: Callable[[], float],
+        clock: Clock,
         observe: Observer,
         *,
         probe: Callable[[ServerAddress], Awaitable[object]],
@@ -96,7 +97,7 @@ class Servers:
         """
         if server in self._absent or server not in self._servers:
             return  # several requests failed together: that is one failure
-        before, now = self._returned.pop(server, None), self._clock()
+        before, now = self._returned.pop(server, None), self._clock.monotonic_s()
         pause_s = _FIRST_PAUSE_S
         if before is not None and now - before.at_s < before.pause_s:
             pause_s = _double(before.pause_s)
@@ -108,7 +109,7 @@ class Servers:
         """The server works and is asked again, in its place."""
         if server not in self._absent:
             return
-        self._returned[server] = _Return(self._clock(), self._absent[server].pause_s)
+        self._returned[server] = _Return(self._clock.monotonic_s(), self._absent[server].pause_s)
         self._end_absence(server)
         self._observe(ServerRestored(self._directory, server.url))
 
@@ -168,7 +169,7 @@ class Servers:
                 # Security: a service account that is refused here may be locked by being tried.
                 is_refused = isinstance(error, DirectoryRefused)
                 absence.pause_s = _LONGEST_PAUSE_S if is_refused else _double(absence.pause_s)
-                absence.until_s = self._clock() + absence.pause_s
+                absence.until_s = self._clock.monotonic_s() + absence.pause_s
                 self._observe(ServerSetAside(self._directory, server.url, error, absence.pause_s))
             else:
                 absence.task = None  # it ends by itself

@@ -11,8 +11,7 @@ from bridge.ldap.sasl import SaslBinds
 from bridge.ldap.transport import open_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from bridge.clock import Clock
     from bridge.ldap.connection import Connection
     from bridge.ldap.settings import LdapSettings, ServerAddress
 
@@ -23,7 +22,7 @@ class ServiceAccount:
     Security: every look-up would otherwise send the wrong password again, and the directory would lock the account.
     """
 
-    def __init__(self, settings: LdapSettings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: LdapSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
         self._sasl = SaslBinds(settings.sasl) if settings.sasl is not None else None
@@ -58,7 +57,7 @@ class ServiceAccount:
         except DirectoryRefused as error:
             if not is_trial:
                 self._refusal = error
-                self._refused_until_s = self._clock() + self._settings.limits.refusal_pause_s
+                self._refused_until_s = self._clock.monotonic_s() + self._settings.limits.refusal_pause_s
             raise
 
     async def _authenticate(self, connection: Connection, host: str) -> None:
@@ -73,7 +72,7 @@ class ServiceAccount:
             raise service_bind_error(response, connection.peer, sasl.mechanism if sasl is not None else None)
 
     def _raise_remembered_refusal(self) -> None:
-        if self._refusal is not None and self._clock() < self._refused_until_s:
+        if self._refusal is not None and self._clock.monotonic_s() < self._refused_until_s:
             known = self._refusal
             raise DirectoryRefused(
                 known.detail,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 import uuid
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,7 +15,7 @@ from bridge.model import Rejection, User
 from bridge.syntax.times import parse_time_s
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from bridge.directory import Entry
     from bridge.mapping.items import Item
@@ -52,15 +51,17 @@ class AccountState:
     """A number of which this bit is set."""
     past: TimeForm | None = None
     """A time that has passed, written in this form."""
-    clock: Callable[[], float] = field(default=time.time, repr=False)
     key: str = field(init=False, repr=False)
     """The attribute in lower case."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", self.attribute.lower())
 
-    def applies(self, entry: Entry) -> bool:
-        """Whether the entry is in this state; what is no number has no bits, what is no time never passes."""
+    def applies(self, entry: Entry, now_s: float) -> bool:
+        """Whether the entry is in this state at `now_s`, in seconds since 1970.
+
+        What is no number has no bits, what is no time never passes.
+        """
         raw_values = entry.attributes.get(self.key)
         if not raw_values:
             return False
@@ -71,7 +72,7 @@ class AccountState:
             return any(int(value) & self.bit for value in values if re.fullmatch(r"-?\d+", value, re.ASCII))
         if self.past is not None:
             times_s = [parse_time_s(value, self.past) for value in values]
-            return any(found_s is not None and found_s <= self.clock() for found_s in times_s)
+            return any(found_s is not None and found_s <= now_s for found_s in times_s)
         return True
 
 
@@ -141,17 +142,17 @@ class AttributeMap:
         """The value of the id attribute that makes this id: the inverse of `id_of`, if there is such an attribute."""
         return uuid.UUID(user_id).bytes_le if self.id_form is IdForm.GUID else user_id.encode()
 
-    def account_rejection(self, entry: Entry) -> Rejection | None:
-        """Why the account may not be used, or None."""
+    def account_rejection(self, entry: Entry, now_s: float) -> Rejection | None:
+        """Why the account may not be used at `now_s`, in seconds since 1970; or None."""
         for state in self.account_states:
-            if state.key in entry.attributes and state.applies(entry):
+            if state.key in entry.attributes and state.applies(entry, now_s):
                 return state.rejection
         return None
 
-    def exclusion(self, entry: Entry) -> Rejection | None:
-        """Why the account is left out of the list, or None."""
+    def exclusion(self, entry: Entry, now_s: float) -> Rejection | None:
+        """Why the account is left out of the list at `now_s`, in seconds since 1970; or None."""
         for state in self.account_states:
-            if state.key in entry.attributes and state.rejection in _LASTING and state.applies(entry):
+            if state.key in entry.attributes and state.rejection in _LASTING and state.applies(entry, now_s):
                 return state.rejection
         return None
 

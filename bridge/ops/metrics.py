@@ -111,15 +111,13 @@ def _server_gauges(registry: CollectorRegistry) -> Observer:
     return observe
 
 
-def watch_snapshots(
-    registry: CollectorRegistry, directories: Mapping[str, DirectorySnapshots], clock: Callable[[], float]
-) -> None:
+def watch_snapshots(registry: CollectorRegistry, directories: Mapping[str, DirectorySnapshots]) -> None:
     """The age and the size of each directory's snapshot, read when they are asked for; -1 where there is none."""
     ages = Gauge(f"{_PREFIX}_snapshot_age_seconds", "Age of the listing", ["directory"], registry=registry)
     users = Gauge(f"{_PREFIX}_snapshot_users", "Users in the listing", ["directory"], registry=registry)
 
     def age_of(snapshots: DirectorySnapshots) -> Callable[[], float]:
-        return lambda: clock() - snapshots.last_good.taken_at_s if snapshots.last_good else -1.0
+        return lambda: -1.0 if snapshots.age_s is None else snapshots.age_s
 
     def users_of(snapshots: DirectorySnapshots) -> Callable[[], float]:
         return lambda: float(len(snapshots.last_good.roster)) if snapshots.last_good else -1.0

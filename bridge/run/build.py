@@ -8,10 +8,10 @@ from __future__ import annotations
 import importlib.util
 import secrets
 import ssl
-import time
 from typing import TYPE_CHECKING
 
 from bridge.authentication.memory_throttle import MemoryThrottle, ThrottleRules
+from bridge.clock import SystemClock
 from bridge.directory import Scope
 from bridge.errors import ConfigurationError
 from bridge.ldap.directory import LdapDirectory
@@ -155,16 +155,16 @@ def make_bridge(loaded: Loaded, observe: Observer, store: SnapshotStore) -> Brid
         (make_source(loaded, position, observe), snapshot_policy(configuration, position))
         for position in range(len(configuration.directories))
     ]
-    auth = configuration.auth
+    auth, clock = configuration.auth, SystemClock()
     rules = ThrottleRules(auth.remember_failures_s, auth.max_failures, auth.window_s, auth.remember_successes_s)
     return Bridge(
         endpoints,
         sources,
         store=store,
-        clock=time.time,
+        clock=clock,
         make_token=lambda: f"mailstore-bridge-{secrets.token_hex(16)}",
         observe=observe,
-        throttle=MemoryThrottle(rules, secrets.token_bytes(32), time.time),
+        throttle=MemoryThrottle(rules, secrets.token_bytes(32), clock),
         fast_refusals=auth.fast_refusals,
     )
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import signal
-import time
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
@@ -60,7 +59,7 @@ class Service:
         )
         store = SqliteSnapshotStore.open(state_folder(loaded, environment))
         self.bridge = make_bridge(loaded, _to_all(observers), store)
-        watch_snapshots(self._registry, self.bridge.directories, time.time)
+        watch_snapshots(self._registry, self.bridge.directories)
         limits = WebLimits()
         request_ids = random.Random()  # noqa: S311 - they tell requests apart and keep no secret
         handler = MailStoreHandler(

@@ -23,8 +23,9 @@ from bridge.sources.directory.confirmation import confirm
 from bridge.sources.directory.listing import refuse_if_empty, take_listing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from bridge.clock import Clock
     from bridge.events import Observer
     from bridge.model import Report
     from bridge.removals.model import Finding
@@ -73,7 +74,7 @@ class DirectorySnapshots:
         source: DirectorySource,
         policy: SnapshotPolicy,
         store: SnapshotStore,
-        clock: Callable[[], float],
+        clock: Clock,
         observe: Observer,
     ) -> None:
         self.source = source
@@ -82,6 +83,10 @@ class DirectorySnapshots:
         self._clock = clock
         self._observe = observe
         self._snapshot: Snapshot | None = None
+        self._taken_monotonic_s = 0.0
+        """When the snapshot was taken, by the clock that is never set."""
+        self._is_dated = True
+        """False where the snapshot bears a date that lies in the future: nobody knows how old it is."""
         self._is_loaded = False
         self._changing = asyncio.Lock()
         """Held while the snapshot is being replaced, so that an approval and a refresh don't overwrite each other."""
@@ -102,7 +107,7 @@ class DirectorySnapshots:
     @property
     def age_s(self) -> float | None:
         """How old the last good snapshot is, or None where there is none."""
-        return max(0.0, self._clock() - self._snapshot.taken_at_s) if self._snapshot else None
+        return self._clock.monotonic_s() - self._taken_monotonic_s if self._snapshot else None
 
     @property
     def answerable(self) -> Snapshot | None:
@@ -136,8 +141,7 @@ class DirectorySnapshots:
         """
         if not self._is_loaded:
             await self._load_or_fail()
-        # A snapshot of the future was taken before the clock was set back; for how long it is fresh, nobody knows.
-        if self._snapshot is not None and 0 <= self._clock() - self._snapshot.taken_at_s < self.policy.ttl_s:
+        if self._snapshot is not None and self._is_dated and (self.age_s or 0.0) < self.policy.ttl_s:
             return self._snapshot
         try:
             async with asyncio.timeout(self._patience_s):
@@ -209,6 +213,13 @@ class DirectorySnapshots:
         if not self._is_loaded:
             self._snapshot = await self._store.load(self.source.name)
             self._is_loaded = True
+            if self._snapshot is not None:
+                self._date(self._clock.now_s() - self._snapshot.taken_at_s)
+
+    def _date(self, age_s: float) -> None:
+        """Take the snapshot's age down, so that it grows by the second whatever becomes of the date."""
+        self._is_dated = age_s >= 0
+        self._taken_monotonic_s = self._clock.monotonic_s() - max(0.0, age_s)
 
     async def _load_or_fail(self) -> None:
         try:
@@ -219,7 +230,7 @@ class DirectorySnapshots:
 
     def _fail(self, error: BridgeError) -> None:
         self.failure = error
-        self.failing_since_s = self.failing_since_s or self._clock()
+        self.failing_since_s = self.failing_since_s or self._clock.now_s()
 
     async def _keep(self, snapshot: Snapshot) -> None:
         """The snapshot is on disk, and only then the one that is answered."""
@@ -230,10 +241,12 @@ class DirectorySnapshots:
                 for keeper in self._keepers:
                     await keeper.foresee(self, snapshot.roster)
             await self._store.save(snapshot)
+            if self._snapshot is None or self._snapshot.taken_at_s != snapshot.taken_at_s:
+                self._date(0.0)  # it was taken a moment ago
             self._snapshot = snapshot
 
     async def _refresh(self) -> Snapshot:
-        started_s = self._clock()
+        started_s = self._clock.monotonic_s()
         try:
             await self.load()
             holders = self._snapshot.roster if self._snapshot else None
@@ -243,7 +256,7 @@ class DirectorySnapshots:
         except BridgeError as error:
             self._fail(error)
             stale_age_s = self.age_s if self.answerable else None
-            self._observe(RefreshFailed(self.source.name, error, self._clock() - started_s, stale_age_s))
+            self._observe(RefreshFailed(self.source.name, error, self._clock.monotonic_s() - started_s, stale_age_s))
             raise
         self.failure, self.failing_since_s = None, None
         self._observe(Refreshed(snapshot.report))

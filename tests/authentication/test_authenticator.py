@@ -25,25 +25,16 @@ from bridge.sources.directory.source import DirectorySource
 from bridge.syntax import ber
 from bridge.syntax.filters import parse_filter, parse_filter_template
 from tests.support.faulty_server import FaultyServer, OnBind, small_directory
+from tests.support.manual_clock import ManualClock
 from tests.support.slapd import PEOPLE, READER, READER_PASSWORD
 
 STATES = (AccountState(Rejection.ACCOUNT_DISABLED, "pwdAccountLockedTime", equals="000001010000Z"),)
 
 
-class Clock:
-    """Time that passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 class Setting:
     """A bridge whose endpoint `/m` has all directories, named a, b, c."""
 
-    def __init__(self, bridge: Bridge, events: list[Event], clock: Clock) -> None:
+    def __init__(self, bridge: Bridge, events: list[Event], clock: ManualClock) -> None:
         self.bridge, self.events, self.clock = bridge, events, clock
 
     async def auth(self, user: str, password: str | bytes) -> Rejection | str:
@@ -85,7 +76,7 @@ async def setting(
     endpoints: Sequence[str] = ("/m",),
     **options: object,
 ) -> AsyncIterator[Setting]:
-    events, clock = list[Event](), Clock()
+    events, clock = list[Event](), ManualClock()
     sources = [source(server, name, **options) for server, name in zip(servers, "abc", strict=False)]  # type: ignore[arg-type]
     names = tuple(found.name for found in sources)
     bridge = Bridge(

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from bridge.authentication.memory_throttle import MemoryThrottle, ThrottleRules
 from bridge.authentication.throttle import Outcome, PasswordMark, Permission
 from bridge.model import Secret
+from tests.support.manual_clock import ManualClock
 
 USERS_TRIED_COUNT = int(os.environ.get("BRIDGE_TEST_THROTTLE_USERS", "60000"))
 DAY_S = 86_400.0
@@ -24,14 +25,20 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now_s = 5_000.0
+        self.elapsed_s = 5_000.0
         self.rules = ThrottleRules(60.0, 3, 60.0, 20.0)
-        self.throttle = MemoryThrottle(self.rules, b"k" * 32, lambda: self.now_s)
+        self.throttle = MemoryThrottle(self.rules, b"k" * 32, self)
         self.marks: dict[str, int] = {"1": 0, "2": 0}
         self.has_marks = {"1": True, "2": False}
         self.running: list[tuple[str, str]] = []
         self.happened: list[tuple[str, str, Outcome, float]] = []
         self.asked: dict[tuple[str, str], float] = {}
+
+    def now_s(self) -> float:
+        return 0.0
+
+    def monotonic_s(self) -> float:
+        return self.elapsed_s
 
     def mark(self, user: str) -> PasswordMark:
         return (str(self.marks[user]).encode(),) if self.has_marks[user] else ()
@@ -50,7 +57,7 @@ class Model(RuleBasedStateMachine):
     def counted(self, user: str) -> int:
         """The different wrong passwords back to the last gap of a whole window."""
         chain: set[str] = set()
-        last_s = self.now_s
+        last_s = self.elapsed_s
         for who, password, outcome, at_s in reversed(self.happened):
             if who != user or outcome is Outcome.UNKNOWN:
                 continue
@@ -62,12 +69,12 @@ class Model(RuleBasedStateMachine):
 
     def expected(self, user: str, password: str) -> Permission:
         last = [event for event in self.happened if event[0] == user and event[2] is not Outcome.UNKNOWN]
-        if last and last[-1][2] is Outcome.RIGHT and last[-1][1] == password and self.now_s - last[-1][3] < 20.0:
+        if last and last[-1][2] is Outcome.RIGHT and last[-1][1] == password and self.elapsed_s - last[-1][3] < 20.0:
             return Permission.REMEMBERED_SUCCESS
         bound_s = self.failures(user).get(password)
         if bound_s is not None:
-            is_renewed = self.has_marks[user] and self.now_s - self.asked[user, password] < 60.0
-            if self.now_s - bound_s < 60.0 or (is_renewed and self.now_s - bound_s < DAY_S):
+            is_renewed = self.has_marks[user] and self.elapsed_s - self.asked[user, password] < 60.0
+            if self.elapsed_s - bound_s < 60.0 or (is_renewed and self.elapsed_s - bound_s < DAY_S):
                 return Permission.REMEMBERED_FAILURE
         running = [found for who, found in self.running if who == user]
         if password in running:
@@ -85,7 +92,7 @@ class Model(RuleBasedStateMachine):
         if expected is Permission.BIND:
             self.running.append((user, password))
         if expected is Permission.REMEMBERED_FAILURE:
-            self.asked[user, password] = self.now_s
+            self.asked[user, password] = self.elapsed_s
 
     @precondition(lambda self: self.running)
     @rule(at=st.integers(0, 9), outcome=st.sampled_from([Outcome.WRONG, Outcome.WRONG, Outcome.RIGHT, Outcome.UNKNOWN]))
@@ -94,13 +101,13 @@ class Model(RuleBasedStateMachine):
         user, password = self.running.pop(at % len(self.running))
         attempt = self.throttle.identify("d", user, user, Secret(password.encode()), self.mark(user))
         self.throttle.settle(attempt, outcome)
-        self.happened.append((user, password, outcome, self.now_s))
-        self.asked[user, password] = self.now_s
+        self.happened.append((user, password, outcome, self.elapsed_s))
+        self.asked[user, password] = self.elapsed_s
 
     @rule(seconds=st.sampled_from([1.0, 15.0, 30.0, 59.0, 60.0, 600.0]))
     def wait(self, seconds: float) -> None:
         """Time passes."""
-        self.now_s += seconds
+        self.elapsed_s += seconds
 
     @rule(user=USERS)
     def release(self, user: str) -> None:
@@ -131,9 +138,9 @@ TestThrottleAgainstItsModel.settings = settings(max_examples=150, stateful_step_
 
 def test_memory_is_bounded_whoever_is_tried() -> None:
     """After the first ten thousand, each further user takes the place of another."""
-    clock_s = [0.0]
+    clock = ManualClock()
     rules = ThrottleRules(users_max_count=10_000)
-    throttle = MemoryThrottle(rules, b"k" * 32, lambda: clock_s[0])
+    throttle = MemoryThrottle(rules, b"k" * 32, clock)
 
     def fail(user_id: str, *passwords: bytes) -> None:
         for password in passwords:
@@ -159,10 +166,10 @@ def test_memory_is_bounded_whoever_is_tried() -> None:
 
 def test_one_user_takes_little_whatever_is_tried() -> None:
     """Even where failures are remembered for much longer than they count."""
-    clock_s = [0.0]
-    throttle = MemoryThrottle(ThrottleRules(DAY_S, 4, 1.0), b"k" * 32, lambda: clock_s[0])
+    clock = ManualClock()
+    throttle = MemoryThrottle(ThrottleRules(DAY_S, 4, 1.0), b"k" * 32, clock)
     for number in range(5_000):
-        clock_s[0] += 0.3
+        clock.advance(0.3)
         attempt = throttle.identify("d", "1", "bob", Secret(str(number).encode()), ())
         if throttle.begin(attempt) is Permission.BIND:
             throttle.settle(attempt, Outcome.WRONG)
@@ -171,13 +178,13 @@ def test_one_user_takes_little_whatever_is_tried() -> None:
 
 def test_what_is_over_makes_room_by_itself() -> None:
     """Users who had trouble an hour ago are forgotten when others have some."""
-    clock_s = [0.0]
-    throttle = MemoryThrottle(ThrottleRules(remember_successes_s=60.0), b"k" * 32, lambda: clock_s[0])
+    clock = ManualClock()
+    throttle = MemoryThrottle(ThrottleRules(remember_successes_s=60.0), b"k" * 32, clock)
     for number in range(100):
         attempt = throttle.identify("d", str(number), "x", Secret(b"p"), ())
         assert throttle.begin(attempt) is Permission.BIND
         throttle.settle(attempt, Outcome.RIGHT if number % 2 else Outcome.WRONG)
-    clock_s[0] += 3600.0
+    clock.advance(3600.0)
     for number in range(100, 160):
         attempt = throttle.identify("d", str(number), "x", Secret(b"p"), ())
         assert throttle.begin(attempt) is Permission.BIND
@@ -187,7 +194,7 @@ def test_what_is_over_makes_room_by_itself() -> None:
 
 def test_nothing_of_a_password_is_kept() -> None:
     """The memory holds hashes that another key would make otherwise."""
-    one, other = (MemoryThrottle(ThrottleRules(), key * 32, lambda: 0.0) for key in (b"a", b"b"))
+    one, other = (MemoryThrottle(ThrottleRules(), key * 32, ManualClock()) for key in (b"a", b"b"))
     attempts = [throttle.identify("d", "1", "bob", Secret(b"canary"), ()) for throttle in (one, other)]
     assert attempts[0].fingerprint != attempts[1].fingerprint
     assert "canary" not in repr(attempts)
@@ -195,7 +202,7 @@ def test_nothing_of_a_password_is_kept() -> None:
 
 def test_long_spellings_of_a_name_take_no_room() -> None:
     """A directory takes `bob` with sixty thousand blanks behind it for bob; the memory keeps the beginning."""
-    throttle = MemoryThrottle(ThrottleRules(max_failure_count=2), b"k" * 32, lambda: 0.0)
+    throttle = MemoryThrottle(ThrottleRules(max_failure_count=2), b"k" * 32, ManualClock())
     typed = "bob" + " " * 60_000
     for password in (b"1", b"2", b"2"):
         attempt = throttle.identify("d", "1", typed, Secret(password), ())

@@ -80,7 +80,7 @@ async def test_different_wrong_passwords_are_bound_until_there_are_too_many() ->
         assert len(server.user_binds()) == 4
         (held,) = found.bridge.held_back()
         assert (held.directory, held.user_name, held.failure_count) == ("a", "Bob", 4)
-        assert held.until_s == found.clock() + 1800.0
+        assert held.until_s == found.clock.now_s() + 1800.0
         assert found.bridge.release("nobody") == 0
         assert found.bridge.release("bob") == 1
         assert await found.auth("bob", "Pass-bob") == "a"
@@ -103,9 +103,9 @@ async def test_held_back_user_is_free_when_the_window_has_passed() -> None:
     async with FaultyServer(small_directory("bob")) as server, setting([server]) as found:
         for number in range(4):
             await found.auth("bob", f"wrong{number}")
-        found.clock.now_s += 1799.0
+        found.clock.advance(1799.0)
         assert await found.auth("bob", "Pass-bob") is Rejection.HELD_BACK
-        found.clock.now_s += 1.0
+        found.clock.advance(1.0)
         assert await found.auth("bob", "Pass-bob") == "a"
 
 

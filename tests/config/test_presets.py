@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from importlib import resources
 from pathlib import Path
 
@@ -147,8 +148,8 @@ def test_preset_tells_who_may_not_log_in_and_who_is_not_listed(
     """Two questions: a lock or a password to be changed bars a login, and takes nobody out of the list."""
     attribute_map = section(preset, tmp_path).attribute_map
     entry = Entry("cn=x,dc=e", {name.lower(): [value.encode()] for name, value in attributes.items()})
-    assert attribute_map.account_rejection(entry) == (Rejection(rejection) if rejection else None)
-    assert (attribute_map.exclusion(entry) is None) is is_listed
+    assert attribute_map.account_rejection(entry, time.time()) == (Rejection(rejection) if rejection else None)
+    assert (attribute_map.exclusion(entry, time.time()) is None) is is_listed
 
 
 @pytest.mark.parametrize("preset", ["active_directory", "samba", "edirectory"])

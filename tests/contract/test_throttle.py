@@ -9,27 +9,18 @@ import pytest
 from bridge.authentication.memory_throttle import MemoryThrottle, ThrottleRules
 from bridge.authentication.throttle import Attempt, Outcome, PasswordMark, Permission, Throttle
 from bridge.model import Secret
+from tests.support.manual_clock import ManualClock
 
 MakeThrottle = Callable[[ThrottleRules, Callable[[], float]], Throttle]
 RULES = ThrottleRules(remember_failures_s=600.0, max_failure_count=3, window_s=600.0)
 MARK: PasswordMark = (b"20260101000000Z",)
 
 
-class Clock:
-    """Time that passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 class Case:
     """A throttle, its clock, and short words for what is tried."""
 
     def __init__(self, make: MakeThrottle, rules: ThrottleRules = RULES) -> None:
-        self.clock = Clock()
+        self.clock = ManualClock()
         self.throttle = make(rules, self.clock)
 
     def attempt(
@@ -62,9 +53,9 @@ def test_wrong_password_is_refused_from_memory_until_its_time_is_over(make: Make
     case = Case(make)
     case.fail("wrong", mark=())
     assert case.begin("wrong", mark=()) is Permission.REMEMBERED_FAILURE
-    case.clock.now_s += 599.9
+    case.clock.advance(599.9)
     assert case.begin("wrong", mark=()) is Permission.REMEMBERED_FAILURE
-    case.clock.now_s += 0.1
+    case.clock.advance(0.1)
     assert case.begin("wrong", mark=()) is Permission.BIND
 
 
@@ -75,9 +66,9 @@ def test_wrong_password_that_is_repeated_all_day_stays_wrong_while_the_directory
     case = Case(make)
     case.fail("wrong")
     for _ in range(287):
-        case.clock.now_s += 300.0
+        case.clock.advance(300.0)
         assert case.begin("wrong") is Permission.REMEMBERED_FAILURE
-    case.clock.now_s += 300.0
+    case.clock.advance(300.0)
     assert case.begin("wrong") is Permission.BIND
 
 
@@ -85,7 +76,7 @@ def test_wrong_password_that_nobody_repeats_is_forgotten(make: MakeThrottle) -> 
     """It is asked again after its time, whatever the directory shows."""
     case = Case(make)
     case.fail("wrong")
-    case.clock.now_s += 600.0
+    case.clock.advance(600.0)
     assert case.begin("wrong") is Permission.BIND
 
 
@@ -94,9 +85,9 @@ def test_too_many_different_wrong_passwords_hold_the_user_back(make: MakeThrottl
     case = Case(make)
     case.fail("w1", "w2", "w3")
     assert case.begin("right") is Permission.HELD_BACK
-    case.clock.now_s += 599.9
+    case.clock.advance(599.9)
     assert case.begin("right") is Permission.HELD_BACK
-    case.clock.now_s += 0.1
+    case.clock.advance(0.1)
     assert case.begin("right") is Permission.BIND
 
 
@@ -105,11 +96,11 @@ def test_failures_far_apart_never_add_up_and_close_ones_always_do(make: MakeThro
     case = Case(make)
     for number in range(10):
         case.fail(f"w{number}")
-        case.clock.now_s += 600.0
+        case.clock.advance(600.0)
     for number in range(3):
-        case.clock.now_s += 599.0
+        case.clock.advance(599.0)
         case.fail(f"v{number}")
-    case.clock.now_s += 599.0
+    case.clock.advance(599.0)
     assert case.begin("right") is Permission.HELD_BACK
 
 
@@ -187,12 +178,12 @@ def test_held_tells_who_until_when_and_release_frees(make: MakeThrottle) -> None
     """The operator sees whom it concerns, and can let them in by name, by id or by what the listing knows."""
     case = Case(make)
     case.fail("w1", "w2", "w3", name="Bob")
-    case.clock.now_s += 10.0
+    case.clock.advance(10.0)
     case.fail("w1", "w2", "w3", user_id="2", name="eve")
     case.fail("w1", user_id="3", name="fay")
     first, second = case.throttle.held()
     assert (first.directory, first.user_id, first.user_name, first.failure_count) == ("a", "1", "Bob", 3)
-    assert first.until_s == case.clock.now_s + 590.0
+    assert first.until_s == case.clock.now_s() + 590.0
     assert second.user_name == "eve"
     assert case.throttle.release("nobody") == 0
     assert case.throttle.release(" bob") == 1
@@ -221,7 +212,7 @@ def test_remembered_success_is_accepted_until_its_time_is_over(make: MakeThrottl
         assert case.begin("right", **options) is Permission.BIND
     assert case.begin("Right") is Permission.BIND
     assert case.throttle.remembered_successes("a") == {"1"}
-    case.clock.now_s += 60.0
+    case.clock.advance(60.0)
     assert case.begin("right") is Permission.BIND
 
 

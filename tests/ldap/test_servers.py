@@ -20,18 +20,22 @@ class Bench:
     """Servers with a clock that moves when it is told to, and a probe that answers what it is told to."""
 
     def __init__(self, *servers: ServerAddress) -> None:
-        self.now_s = 0.0
+        self.elapsed_s = 0.0
         self.events: list[Event] = []
         self.outcomes: list[DirectoryError | None] = []
         self.probed: list[ServerAddress] = []
         self._sleepers: list[tuple[float, asyncio.Event]] = []
-        self.servers = Servers(
-            "company", servers, lambda: self.now_s, self.events.append, probe=self._probe, sleep=self._sleep
-        )
+        self.servers = Servers("company", servers, self, self.events.append, probe=self._probe, sleep=self._sleep)
+
+    def now_s(self) -> float:
+        raise AssertionError("what is set aside is a matter of durations")
+
+    def monotonic_s(self) -> float:
+        return self.elapsed_s
 
     async def _sleep(self, pause_s: float) -> None:
         woken = asyncio.Event()
-        self._sleepers.append((self.now_s + pause_s, woken))
+        self._sleepers.append((self.elapsed_s + pause_s, woken))
         await woken.wait()
 
     async def _probe(self, server: ServerAddress) -> None:
@@ -43,8 +47,8 @@ class Bench:
     async def move(self, seconds: float) -> None:
         """Time passes, and whoever is due has done what it does then."""
         await settle()
-        self.now_s += seconds
-        due = [sleeper for sleeper in self._sleepers if sleeper[0] <= self.now_s]
+        self.elapsed_s += seconds
+        due = [sleeper for sleeper in self._sleepers if sleeper[0] <= self.elapsed_s]
         for sleeper in due:
             self._sleepers.remove(sleeper)
             sleeper[1].set()

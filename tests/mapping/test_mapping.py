@@ -143,18 +143,18 @@ def test_attribute_map_asks_for_each_attribute_once() -> None:
 )
 def test_account_ends_at_its_time(form: TimeForm, value: bytes, expected: bool) -> None:
     """From the moment on that the attribute names, by the clock; never, where it names none."""
-    state = AccountState(Rejection.ACCOUNT_EXPIRED, "ends", past=form, clock=lambda: 1.0)
-    assert state.applies(entry(ends=[value])) is expected
-    assert not state.applies(entry())
+    state = AccountState(Rejection.ACCOUNT_EXPIRED, "ends", past=form)
+    assert state.applies(entry(ends=[value]), 1.0) is expected
+    assert not state.applies(entry(), 1.0)
 
 
 def test_only_lasting_states_exclude() -> None:
     """A lock bars the login and leaves the user in the list; of two states, each question has its own answer."""
     locked, expired = entry(locked=[b"true"]), entry(locked=[b"TRUE"], expired=[b"x"])
-    assert (MAP.account_rejection(locked), MAP.exclusion(locked)) == (Rejection.ACCOUNT_LOCKED, None)
-    assert MAP.account_rejection(expired) is Rejection.ACCOUNT_LOCKED
-    assert MAP.exclusion(expired) is Rejection.ACCOUNT_EXPIRED
-    assert MAP.exclusion(entry()) is None
+    assert (MAP.account_rejection(locked, 0.0), MAP.exclusion(locked, 0.0)) == (Rejection.ACCOUNT_LOCKED, None)
+    assert MAP.account_rejection(expired, 0.0) is Rejection.ACCOUNT_LOCKED
+    assert MAP.exclusion(expired, 0.0) is Rejection.ACCOUNT_EXPIRED
+    assert MAP.exclusion(entry(), 0.0) is None
 
 
 def test_map_entry_makes_a_user() -> None:
@@ -242,7 +242,7 @@ def test_account_states_are_tested_as_the_preset_says(
     attributes: dict[str, list[bytes]], expected: Rejection | None
 ) -> None:
     """A bit, a value, or the attribute being there at all."""
-    assert MAP.account_rejection(entry(**attributes)) is expected
+    assert MAP.account_rejection(entry(**attributes), 0.0) is expected
 
 
 @given(

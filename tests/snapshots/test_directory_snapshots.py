@@ -21,7 +21,8 @@ from bridge.model import Status
 from bridge.removals.model import RemovalReason
 from bridge.service import Bridge
 from bridge.snapshots.memory_store import MemorySnapshotStore
-from tests.support.memory_directory import Clock, MemoryDirectory, broken, make, person
+from tests.support.manual_clock import ManualClock
+from tests.support.memory_directory import MemoryDirectory, broken, make, person
 
 
 async def test_current_is_answered_from_memory_until_the_ttl_has_passed() -> None:
@@ -29,9 +30,9 @@ async def test_current_is_answered_from_memory_until_the_ttl_has_passed() -> Non
     directory = MemoryDirectory(person("a"))
     snapshots, clock, _ = make(directory)
     first = await snapshots.current()
-    clock.now_s += 99
+    clock.advance(99)
     assert await snapshots.current() is first
-    clock.now_s += 2
+    clock.advance(2)
     assert await snapshots.current() is not first
     assert directory.listing_count == 2
 
@@ -56,13 +57,13 @@ async def test_failed_refresh_answers_the_last_good_listing_while_it_is_young_en
     directory = MemoryDirectory(person("a"))
     snapshots, clock, events = make(directory)
     good = await snapshots.current()
-    clock.now_s += 500
+    clock.advance(500)
     directory.failures = [broken(), broken()]
     assert await snapshots.current() is good
     assert isinstance(events[-1], RefreshFailed)
     assert events[-1].stale_age_s == 500
-    assert snapshots.failing_since_s == clock.now_s
-    clock.now_s += 600
+    assert snapshots.failing_since_s == clock.now_s()
+    clock.advance(600)
     directory.failures = [broken(), broken()]
     with pytest.raises(DirectoryUnavailable):
         await snapshots.current()
@@ -112,7 +113,7 @@ async def test_slow_refresh_does_not_keep_a_caller_who_can_have_an_older_listing
     good = await waiting
     directory.gate.clear()
     directory.entries = (person("a"), person("b"))
-    clock.now_s += 500
+    clock.advance(500)
     assert await snapshots.current() is good
     directory.gate.set()
     assert len((await snapshots.refresh()).roster) == 2
@@ -125,7 +126,7 @@ async def test_empty_listing_never_takes_the_place_of_a_full_one() -> None:
     snapshots, clock, _ = make(directory)
     good = await snapshots.current()
     directory.entries = ()
-    clock.now_s += 500
+    clock.advance(500)
     after = await snapshots.current()
     assert after.roster is good.roster
     assert [each.removal.user_name for each in after.guard.withheld] == ["a"]
@@ -165,16 +166,36 @@ async def test_bases_are_asked_for_once_where_none_are_configured() -> None:
 
 
 async def test_snapshot_of_the_future_is_not_fresh() -> None:
-    """The clock was wrong and is set back by years: the directory is asked, and not in years only."""
-    directory = MemoryDirectory(person("a"))
-    snapshots, clock, _ = make(directory)
-    await snapshots.current()
+    """Kept before the clock was set back by years: the directory is asked, and not in years only."""
+    directory, store = MemoryDirectory(person("a")), MemorySnapshotStore()
+    before, clock, _ = make(directory, store=store)
+    await before.current()
     directory.entries = [*directory.entries, person("b")]
-    clock.now_s -= 500_000
-    assert len((await snapshots.current()).roster) == 2
-    clock.now_s -= 500_000
+    clock.date_s -= 500_000
+    after, _, _ = make(directory, store=store, clock=clock)
     directory.failures = [broken(), broken()]
-    assert len((await snapshots.current()).roster) == 2, "what was accepted is answered while nothing newer can be had"
+    assert len((await after.current()).roster) == 1, "what was accepted is answered while nothing newer can be had"
+    assert len((await after.current()).roster) == 2
+
+
+@pytest.mark.parametrize("step_s", [-500_000.0, -3600.0, 3600.0, 86_400.0])
+async def test_clock_that_is_set_makes_no_listing_older_or_younger(step_s: float) -> None:
+    """A listing is as old as the time that has passed, whatever date it bears (a virtual machine that was a day behind)."""
+    directory = MemoryDirectory(person("a"))
+    snapshots, clock, events = make(directory)
+    taken = await snapshots.current()
+    clock.date_s += step_s
+    clock.advance(99.0)
+    assert await snapshots.current() is taken
+    assert snapshots.age_s == 99.0
+    clock.advance(800.0)
+    directory.failures = [broken(), broken()]
+    assert await snapshots.current() is taken, "younger than stale_if_error"
+    clock.advance(101.0)
+    directory.failures = [broken(), broken()]
+    with pytest.raises(DirectoryUnavailable):
+        await snapshots.current()
+    assert [event.duration_s for event in events if isinstance(event, RefreshFailed)] == [0.0, 0.0]
 
 
 async def test_another_id_attribute_ends_no_refresh() -> None:
@@ -216,8 +237,8 @@ async def test_report_tells_what_came_and_what_was_left_out() -> None:
     ]
 
 
-def make_bridge(*directories: MemoryDirectory) -> tuple[Bridge, Clock]:
-    clock = Clock()
+def make_bridge(*directories: MemoryDirectory) -> tuple[Bridge, ManualClock]:
+    clock = ManualClock()
     made = [make(directory)[0] for directory in directories]
     sources = [(found.source, found.policy) for found in made]
     names = tuple(directory.name for directory in directories)
@@ -243,7 +264,7 @@ async def test_list_is_of_all_directories_or_of_none() -> None:
     assert (await bridge.list_users("/m", compressed=True)).encoding == "gzip"
     assert bridge.health().status is Status.OK
     b.failures = [broken("b"), broken("b")]
-    clock.now_s += 2000
+    clock.advance(2000)
     with pytest.raises(DirectoryUnavailable):
         await bridge.list_users("/m", compressed=False)
     assert bridge.health().status is Status.UNAVAILABLE
@@ -259,11 +280,11 @@ async def test_health_tells_what_is_wrong_since_when_and_what_to_do() -> None:
     await bridge.refresh("memory")
     assert bridge.health().status is Status.OK
     directory.failures = [broken(), broken()]
-    clock.now_s += 200
+    clock.advance(200)
     await bridge.list_users("/m", compressed=False)
     (degraded,) = bridge.health().endpoints
     assert (degraded.status, degraded.problems[0].code) == (Status.DEGRADED, "directory_unavailable")
-    assert degraded.problems[0].since_s == clock.now_s
+    assert degraded.problems[0].since_s == clock.now_s()
     await bridge.aclose()
 
 

@@ -20,6 +20,7 @@ from bridge.snapshots.store import SnapshotStore
 from bridge.sources.directory.source import DirectorySource
 from bridge.syntax.dn import is_at_or_below, parse_dn
 from bridge.syntax.filters import parse_filter
+from tests.support.manual_clock import ManualClock
 
 
 def person(uid: str, user_id: str | None = None, *, mail: tuple[str, ...] = (), base: str = "dc=e") -> Entry:
@@ -104,14 +105,6 @@ def _is_found(entry: Entry, search: SearchRequest) -> bool:
     return search.scope is Scope.SUBTREE or depth == search.scope
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 def make(
     directory: MemoryDirectory,
     *,
@@ -120,14 +113,15 @@ def make(
     account_states: tuple[AccountState, ...] = (),
     users_filter: str = "(&)",
     store: SnapshotStore | None = None,
-    clock: Clock | None = None,
+    clock: ManualClock | None = None,
     **options: object,
-) -> tuple[DirectorySnapshots, Clock, list[Event]]:
+) -> tuple[DirectorySnapshots, ManualClock, list[Event]]:
     """The snapshots of a directory; options that a policy has go there."""
     removals = {name: options.pop(name) for name in RemovalPolicy.__dataclass_fields__ if name in options}
     times = {"ttl_s": 100.0, "stale_if_error_s": 1000.0}
     times |= {name: options.pop(name) for name in SnapshotPolicy.__dataclass_fields__ if name in options}  # type: ignore[misc]
-    found: dict[str, object] = {"bases": ("dc=e",), "groups_ttl_s": 100.0, **options}
+    clock, events = clock or ManualClock(), list[Event]()
+    found: dict[str, object] = {"bases": ("dc=e",), "groups_ttl_s": 100.0, "clock": clock, **options}
     source = DirectorySource(
         directory,
         parse_filter(users_filter),
@@ -140,7 +134,6 @@ def make(
         ),
         **found,  # type: ignore[arg-type]
     )
-    clock, events = clock or Clock(), list[Event]()
     policy = SnapshotPolicy(**times, removals=RemovalPolicy(**removals))  # type: ignore[arg-type]
     return DirectorySnapshots(source, policy, store or MemorySnapshotStore(), clock, events.append), clock, events
 

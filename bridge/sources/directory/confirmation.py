@@ -143,7 +143,7 @@ def _judge(source: DirectorySource, entry: Entry, contested: Container[str]) -> 
     absence = source.resolved_groups.absence(entry) if source.resolved_groups.is_walked else None
     if absence is not None:
         return Finding(RemovalReason.GROUP, absence)
-    rejection = None if source.list_disabled else source.attribute_map.exclusion(entry)
+    rejection = None if source.list_disabled else source.attribute_map.exclusion(entry, source.clock.now_s())
     if rejection is not None:
         return Finding(RemovalReason.DISABLED, rejection.value)
     try:

@@ -21,8 +21,9 @@ from bridge.model import Report, Skipped
 from bridge.roster.builder import RosterBuilder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from bridge.clock import Clock
     from bridge.directory import Entry
     from bridge.model import User
     from bridge.roster.roster import Roster
@@ -61,7 +62,7 @@ class DirectoryListing:
     """Folded user names that more than one entry claims."""
 
 
-async def take_listing(source: DirectorySource, holders: Roster | None, clock: Callable[[], float]) -> DirectoryListing:
+async def take_listing(source: DirectorySource, holders: Roster | None, clock: Clock) -> DirectoryListing:
     """A complete listing of a directory, now; a contested name goes to the one who has it in `holders`, or to none.
 
     Raises a `DirectoryError` where it can't be proven complete, or has fewer users than are ever right.
@@ -77,10 +78,8 @@ async def take_listing(source: DirectorySource, holders: Roster | None, clock: C
             broken.add(error.server)
 
 
-async def _list_once(
-    source: DirectorySource, holders: Roster | None, clock: Callable[[], float], began_s: float
-) -> DirectoryListing:
-    started_s = clock()
+async def _list_once(source: DirectorySource, holders: Roster | None, clock: Clock, began_s: float) -> DirectoryListing:
+    started_s = clock.monotonic_s()
     bases = await source.resolve_bases()
     builder, tally = RosterBuilder(), _Tally()
     async with source.directory.open_listing(began_s) as stream:
@@ -97,12 +96,11 @@ async def _list_once(
             server=stream.server,
             remedy="Nothing needs to be done: the next listing will show it once.",
         )
-    finished_s = clock()
     report = Report(
         directory=source.name,
         server=stream.server,
-        finished_at_s=finished_s,
-        duration_s=finished_s - started_s,
+        finished_at_s=clock.now_s(),
+        duration_s=clock.monotonic_s() - started_s,
         page_count=stream.page_count,
         entry_count=stream.entry_count - group_entry_count,
         user_count=len(built.roster),
@@ -119,11 +117,12 @@ def _map_users(
 ) -> Iterator[User]:
     """The users that the entries make; who makes none is counted."""
     attribute_map, list_disabled = source.attribute_map, source.list_disabled
+    now_s = source.clock.now_s()
     is_walked = groups.is_walked
     for entry in entries:
         if is_walked and groups.absence(entry) is not None:
             continue
-        rejection = None if list_disabled else attribute_map.exclusion(entry)
+        rejection = None if list_disabled else attribute_map.exclusion(entry, now_s)
         if rejection is not None:
             tally.add(rejection.value, entry.dn)
             continue

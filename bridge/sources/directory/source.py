@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from bridge.clock import Clock, SystemClock
 from bridge.directory import Scope, SearchRequest
 from bridge.errors import SearchInvalid
 from bridge.sources.directory.group_clauses import ClauseMaker
@@ -17,7 +17,7 @@ from bridge.syntax.dn import DNError, is_at_or_below
 from bridge.syntax.filters import And, Equal, Or, parse_filter_template
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from bridge.directory import Directory, Entry, EntryStream
     from bridge.mapping import AttributeMap
@@ -51,7 +51,7 @@ class DirectorySource:
     groups_ttl_s: float = 300.0
     """How old what was last read of the groups may be at a login."""
     min_user_count: int = 0
-    monotonic: Callable[[], float] = time.monotonic
+    clock: Clock = field(default_factory=SystemClock, repr=False)
     resolved_groups: ResolvedGroups = field(default=EVERYBODY, init=False, repr=False)
     """Who is in the groups, when they were last read."""
     asks_groups: bool = field(default=True, init=False, repr=False)
@@ -166,7 +166,7 @@ class DirectorySource:
             return EVERYBODY
         bases, dns = await self.resolve_bases(), (*self.groups.include, *self.groups.exclude)
         place = Place(self.name, await self._contexts_of((*bases, *dns)), bases)
-        started_s = self.monotonic()
+        started_s = self.clock.monotonic_s()
         reader = Walker if self.groups.is_walked else ClauseMaker
         found = await reader(self.groups, stream, place, self.directory.look_up).read()
         if self._groups_read_at_s is None or started_s >= self._groups_read_at_s:
@@ -184,7 +184,7 @@ class DirectorySource:
         Raises like `read_groups`.
         """
         read_at_s = self._groups_read_at_s
-        if self.groups is None or (read_at_s is not None and self.monotonic() - read_at_s < self.groups_ttl_s):
+        if self.groups is None or (read_at_s is not None and self.clock.monotonic_s() - read_at_s < self.groups_ttl_s):
             return self.resolved_groups
         if self._reading_groups is None or self._reading_groups.done():
             self._reading_groups = asyncio.create_task(self.read_groups_anew())

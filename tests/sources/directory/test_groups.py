@@ -19,6 +19,7 @@ from bridge.sources.directory.group_walking import GROUPS_MAX_COUNT, Walker
 from bridge.sources.directory.groups import GroupRules, GroupWay, ResolvedGroups
 from bridge.sources.directory.source import DirectorySource
 from bridge.syntax.filters import render_filter
+from tests.support.manual_clock import ManualClock
 from tests.support.memory_directory import MemoryDirectory, broken, make, person
 
 STAFF, SALES, LEAVERS = (f"cn={name},ou=groups,dc=e" for name in ("staff", "sales", "leavers"))
@@ -277,7 +278,7 @@ async def test_user_who_is_renamed_between_group_and_users_stays() -> None:
         return read(began_s)
 
     directory.open_listing = open_listing  # type: ignore[method-assign,assignment]
-    clock.now_s += 1000
+    clock.advance(1000)
     snapshot = await snapshots.refresh()
     assert len(seen) == 2
     assert [user.user_name for user in snapshot.roster] == ["anna", "bert"]
@@ -325,32 +326,32 @@ async def test_reasons_tell_the_group_from_other_clauses(id_attribute: str | Non
 
 async def test_groups_are_read_once_within_the_ttl_however_many_log_in() -> None:
     """The members of large groups are not read at each login."""
-    now_s = 0.0
+    clock = ManualClock()
     directory = MemoryDirectory(group(STAFF, "uid=anna,dc=e"))
     rules = GroupRules((STAFF,), nested=False)
-    source = make(directory, groups=rules, groups_ttl_s=100.0, monotonic=lambda: now_s)[0].source
+    source = make(directory, groups=rules, groups_ttl_s=100.0, clock=clock)[0].source
     first = await source.current_groups()
-    now_s = 99.0
+    clock.advance(99.0)
     assert await source.current_groups() is first
     assert directory.listing_count == 1
-    now_s = 100.0
+    clock.advance(1.0)
     assert await source.current_groups() is not first
     assert directory.listing_count == 2
 
 
 async def test_groups_that_were_read_later_stay_however_long_an_earlier_reading_takes() -> None:
     """A slow server's answer of a while ago lets nobody in who was taken out meanwhile."""
-    now_s = 0.0
+    clock = ManualClock()
     directory = MemoryDirectory(group(STAFF, "uid=anna,dc=e"))
     rules = GroupRules((STAFF,), nested=False)
-    source = make(directory, groups=rules, monotonic=lambda: now_s)[0].source
+    source = make(directory, groups=rules, clock=clock)[0].source
     slow, fast = Stream(here(group(STAFF, "uid=anna,dc=e"))), Stream(here(group(STAFF, "uid=bert,dc=e")))
     await source.resolve_contexts()
     gate = asyncio.Event()
     slow.gate = gate
     reading = asyncio.create_task(source.read_groups(slow))
     await asyncio.sleep(0)
-    now_s = 1.0
+    clock.advance(1.0)
     await source.read_groups(fast)
     gate.set()
     assert (await reading).absence(person("anna")) is None
