@@ -9,6 +9,7 @@ BridgeError
 ├─ DirectoryError
 │  ├─ DirectoryUnavailable
 │  ├─ DirectoryRefused
+│  │  └─ SecretWithheld
 │  ├─ SearchIncomplete
 │  └─ SearchInvalid
 ├─ SnapshotMissing
@@ -159,6 +160,13 @@ class DirectoryRefused(DirectoryError):
 
     code = "directory_refused"
     summary = "The directory refuses the bridge"
+
+
+class SecretWithheld(DirectoryRefused):
+    """The service account was refused before, and is not bound now, so that the directory does not lock it."""
+
+    refused_at: tuple[str, ...] = ()
+    """The servers that have refused it, by their URLs."""
 
 
 class SearchIncomplete(DirectoryError):
