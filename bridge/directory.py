@@ -159,5 +159,11 @@ class Directory(Protocol):
     async def probe(self) -> RootDSE:
         """What the preferred server that answers says of itself, after the service bind."""
 
+    def forgive_refusal(self) -> None:
+        """The operator asks: our own account is tried once more now, even where it was refused before.
+
+        Otherwise a refused account is left alone for a time that grows, so that the directory does not lock it.
+        """
+
     async def aclose(self) -> None:
         """No connection is left, and nothing waits any more."""

@@ -10,6 +10,7 @@ BridgeError
 │  ├─ DirectoryUnavailable
 │  │  └─ OutcomeUnknown
 │  ├─ DirectoryRefused
+│  │  └─ SecretWithheld
 │  ├─ SearchIncomplete
 │  └─ SearchInvalid
 ├─ SnapshotMissing
@@ -167,6 +168,13 @@ class DirectoryRefused(DirectoryError):
 
     code = "directory_refused"
     summary = "The directory refuses the bridge"
+
+
+class SecretWithheld(DirectoryRefused):
+    """The service account was refused before, and is not bound now, so that the directory does not lock it."""
+
+    refused_at: tuple[str, ...] = ()
+    """The servers that have refused it, by their URLs."""
 
 
 class SearchIncomplete(DirectoryError):

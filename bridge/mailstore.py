@@ -26,6 +26,7 @@ from bridge.errors import (
     RemovalsRefused,
     SearchIncomplete,
     SearchInvalid,
+    SecretWithheld,
     SnapshotMissing,
     StateLost,
     StateUnavailable,
@@ -64,6 +65,7 @@ _STATUSES: dict[type[BridgeError], int] = {
     StateUnavailable: 503,
     StateLost: 503,
     DirectoryRefused: 502,
+    SecretWithheld: 502,
     SearchInvalid: 502,
 }
 """The one table from errors to HTTP; what is missing here is a bug, 500."""

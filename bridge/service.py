@@ -89,6 +89,10 @@ class Bridge:
         await self._catch_up(directory)
         return report
 
+    def forgive_refusal(self, directory: str) -> None:
+        """The directory's service account is tried once more, though it was refused: the operator asks for it."""
+        self.directories[directory].source.directory.forgive_refusal()
+
     async def load(self) -> None:
         """What an earlier run has left is there. A directory whose state can't be read tells so when it is asked."""
         for name, snapshots in self.directories.items():

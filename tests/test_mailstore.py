@@ -179,6 +179,7 @@ ERRORS = [
     (errors.SnapshotMissing(), 503, "snapshot_missing"),
     (errors.RemovalsRefused("x", directory="d"), 503, "removals_refused"),
     (errors.DirectoryRefused("x", directory="d"), 502, "directory_refused"),
+    (errors.SecretWithheld("x", directory="d"), 502, "directory_refused"),
     (errors.SearchInvalid("x", directory="d"), 502, "search_invalid"),
     (errors.EntryUnusable("x"), 500, "internal"),
     (errors.BridgeError("cause"), 500, "internal"),

@@ -148,12 +148,12 @@ class Memory:
             -max(_KEPT_COUNT, max_count) :
         ]
 
-    def is_over(self, rules: ThrottleRules, window_s: float, now_s: float) -> bool:
+    def is_over(self, window_s: float, now_s: float) -> bool:
         """Whether nothing of it matters any more."""
         return not (
             any(self.count(window_s, now_s))
             or (self.success is not None and now_s < self.success_until_s)
-            or any(is_refused(failure, rules, now_s) for failure in self.failures.values())
+            or any(now_s - failure.bound_s < _RENEWED_AT_MOST_S for failure in self.failures.values())
         )
 
 

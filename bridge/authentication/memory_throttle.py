@@ -189,7 +189,7 @@ class MemoryThrottle:
         """Forgets who was heard of longest ago, where that is over or room is needed; two at most each time."""
         for _ in range(2):
             user, memory = next(iter(self._memories.items()))
-            is_over = memory.is_over(self._rules, self._budget_of(user)[1], now_s)
+            is_over = memory.is_over(self._budget_of(user)[1], now_s)
             if len(self._memories) <= self._rules.users_max_count and not is_over:
                 return
             del self._memories[user]

@@ -20,11 +20,13 @@ from bridge.cli.drafts import open_draft
 from bridge.cli.options import FINDINGS, config_option, json_option
 from bridge.clock import SystemClock
 from bridge.config.loading import load
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, SecretWithheld
 from bridge.ldap.discovery import discover_servers
 from bridge.ldap.messages import PAGED_RESULTS
 from bridge.ldap.root_dse import read_root_dse
 from bridge.ldap.service_account import ServiceAccount
+from bridge.ldap.service_secrets import RefusedSecrets
+from bridge.ldap.transport import open_connection
 from bridge.run.build import ldap_settings, make_source, snapshot_policy
 from bridge.run.service import ABOUT_STRANGERS
 from bridge.sources.directory.listing import refuse_if_empty, take_listing
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from bridge.config.loading import Loaded
     from bridge.directory import RootDSE
     from bridge.ldap.connection import Connection
+    from bridge.ldap.settings import LdapSettings, ServerAddress
     from bridge.sources.directory.listing import DirectoryListing
     from bridge.sources.directory.source import DirectorySource
 
@@ -71,12 +74,14 @@ def check_command(config_path: str, offline: bool, as_json: bool) -> None:
 async def check_directories(loaded: Loaded, *, offline: bool) -> list[Check]:
     """What was found, in the order in which it was tried."""
     found = [Check("configuration", "", "", "ok", "valid")]
+    # Security: shared by all that this run binds, or each server of each directory would be sent a wrong password.
+    refused = RefusedSecrets(SystemClock())
     found += [Check("configuration", "", "", "warning", warning) for warning in loaded.warnings]
     if offline:
         return found
     for position in range(len(loaded.configuration.directories)):
         settings = ldap_settings(loaded, position)
-        account = ServiceAccount(settings, SystemClock())
+        account = ServiceAccount(settings, refused)
         try:
             servers = settings.servers or await discover_servers(settings)
         except BridgeError as error:
@@ -84,18 +89,10 @@ async def check_directories(loaded: Loaded, *, offline: bool) -> list[Check]:
             continue
         for server in servers:
             try:
-                connection = await account.connect(server)
+                found += await _check_server(settings, account, server)
             except BridgeError as error:
                 found.append(_failed("server", settings.directory, server.url, error))
-                continue
-            try:
-                root = await read_root_dse(connection)
-                found += _check_server(settings.directory, connection, root)
-            except BridgeError as error:
-                found.append(_failed("server", settings.directory, server.url, error))
-            finally:
-                connection.close()
-        found += await _check_users(loaded, position)
+        found += await _check_users(loaded, position, refused)
     found += await _check_state(loaded)
     return found
 
@@ -114,20 +111,52 @@ async def _check_state(loaded: Loaded) -> list[Check]:
     return [Check("state", name, "", "warning", message, ABOUT_STRANGERS) for name in names if name not in known]
 
 
-def _check_server(directory: str, connection: Connection, root: RootDSE | None) -> Iterator[Check]:
-    server = connection.peer.server
-    yield Check("server", directory, server, "ok", "reachable, and the service account can bind")
-    tls = connection.ssl_object
+async def _check_server(settings: LdapSettings, account: ServiceAccount, server: ServerAddress) -> list[Check]:
+    """What is found at one server. Raises a `BridgeError` where it can't be asked."""
+    try:
+        connection = await account.connect(server)
+    except SecretWithheld as error:
+        return await _check_unbound(settings, server, error)
+    try:
+        root = await read_root_dse(connection)
+        return [
+            Check("server", settings.directory, server.url, "ok", "reachable, and the service account can bind"),
+            _check_encryption(connection),
+            _check_paging(settings.directory, server.url, root),
+        ]
+    finally:
+        connection.close()
+
+
+async def _check_unbound(settings: LdapSettings, server: ServerAddress, withheld: SecretWithheld) -> list[Check]:
+    """What is found without a bind, as the account was refused elsewhere in this run."""
+    connection = await open_connection(settings, server)
+    try:
+        message = (
+            f"reachable; the bind was not tried, as the account was refused by {' and '.join(withheld.refused_at)}"
+        )
+        remedy = "Mend that first: each further try might lock the account."
+        return [
+            Check("server", settings.directory, server.url, "warning", message, remedy),
+            _check_encryption(connection),
+        ]
+    finally:
+        connection.close()
+
+
+def _check_encryption(connection: Connection) -> Check:
+    directory, server, tls = connection.peer.directory, connection.peer.server, connection.ssl_object
     if tls is None:
-        yield Check("tls", directory, server, "warning", "nothing is encrypted", "Use ldaps:// or StartTLS.")
-    else:
-        yield _check_certificate(directory, server, tls)
+        return Check("tls", directory, server, "warning", "nothing is encrypted", "Use ldaps:// or StartTLS.")
+    return _check_certificate(directory, server, tls)
+
+
+def _check_paging(directory: str, server: str, root: RootDSE | None) -> Check:
     if root is None:
-        yield Check("paging", directory, server, "warning", "the root DSE can't be read, so paging is assumed")
-    elif PAGED_RESULTS in root.supported_controls:
-        yield Check("paging", directory, server, "ok", f"offered by {root.vendor or 'the server'}")
-    else:
-        yield Check("paging", directory, server, "warning", "not offered: everybody must fit into one answer")
+        return Check("paging", directory, server, "warning", "the root DSE can't be read, so paging is assumed")
+    if PAGED_RESULTS in root.supported_controls:
+        return Check("paging", directory, server, "ok", f"offered by {root.vendor or 'the server'}")
+    return Check("paging", directory, server, "warning", "not offered: everybody must fit into one answer")
 
 
 def _check_certificate(directory: str, server: str, tls: ssl.SSLObject) -> Check:
@@ -142,8 +171,8 @@ def _check_certificate(directory: str, server: str, tls: ssl.SSLObject) -> Check
     return Check("tls", directory, server, "ok", message)
 
 
-async def _check_users(loaded: Loaded, position: int) -> list[Check]:
-    source = make_source(loaded, position, lambda _event: None)
+async def _check_users(loaded: Loaded, position: int, refused: RefusedSecrets) -> list[Check]:
+    source = make_source(loaded, position, lambda _event: None, refused=refused)
     policy = snapshot_policy(loaded.configuration, position)
     try:
         bases = await source.resolve_bases()

@@ -26,6 +26,7 @@ from bridge.ldap.results import ASK_ANOTHER_SERVER, judge_user_bind
 from bridge.ldap.root_dse import read_root_dse
 from bridge.ldap.servers import Servers
 from bridge.ldap.service_account import ServiceAccount
+from bridge.ldap.service_secrets import RefusedSecrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -56,7 +57,9 @@ class LdapDirectory:
         observe: Observer,
         clock: Clock | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        refused: RefusedSecrets | None = None,
     ) -> None:
+        """`refused` is what servers have refused of service accounts, shared by all directories of the process."""
         self.name = settings.directory
         self._settings = settings
         self._observe = observe
@@ -72,7 +75,7 @@ class LdapDirectory:
             find=self._discovery.find if self._discovery is not None else None,
             sleep=sleep,
         )
-        self._account = ServiceAccount(settings, clock)
+        self._account = ServiceAccount(settings, refused or RefusedSecrets(clock))
         self._binds = BindConnections(settings, self._servers, clock)
         self._lookups = LookupConnections(settings, self._account, clock, self._binds.suspect)
         queue = settings.queue_limit_count
@@ -225,6 +228,10 @@ class LdapDirectory:
                 return await self._servers.first(attempt, self._request_time.timeout_s)
         except TimeoutError as error:
             raise self._too_slow("the root DSE", self._request_time.timeout_s) from error
+
+    def forgive_refusal(self) -> None:
+        """The service account is bound once more, even if it was refused a moment ago."""
+        self._account.forgive_refusal()
 
     async def aclose(self) -> None:
         """No connection is left."""

@@ -240,12 +240,18 @@ def _double(pause_s: float) -> float:
     return min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
+def _kind_of(error: DirectoryError) -> tuple[type[DirectoryError], int | None]:
+    """What servers must have in common for it to be the configuration's fault."""
+    kind = DirectoryRefused if isinstance(error, DirectoryRefused) else type(error)
+    return kind, error.result_code
+
+
 def summarize(failures: Sequence[DirectoryError]) -> DirectoryError:
     """One error for all servers: what all agree upon, or one that names each with what was wrong there."""
     first = failures[0]
     if len(failures) == 1:
         return first
-    if not isinstance(first, DirectoryUnavailable) and len({(type(each), each.result_code) for each in failures}) == 1:
+    if len({_kind_of(failure) for failure in failures}) == 1 and not isinstance(first, DirectoryUnavailable):
         return first
     detail = "no server answers: " + "; ".join(f"{failure.server}: {failure.detail}" for failure in failures)
     error = DirectoryUnavailable(detail, directory=first.directory, remedy=first.remedy)

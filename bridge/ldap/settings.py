@@ -90,8 +90,6 @@ class Limits:
     """Further ranges that are asked for, for one attribute of one entry (MS-ADTS §3.1.1.3.1.3.3)."""
     lookups_in_flight_count: int = 50
     """Look-ups that share one connection: slapd drops connections that have 100 requests pending."""
-    refusal_pause_s: float = 30.0
-    """How long a refused service bind is not repeated, so that the service account isn't locked by our own zeal."""
 
 
 @dataclass(frozen=True, slots=True)

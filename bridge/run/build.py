@@ -16,6 +16,7 @@ from bridge.clock import SystemClock
 from bridge.directory import Scope
 from bridge.errors import ConfigurationError
 from bridge.ldap.directory import LdapDirectory
+from bridge.ldap.service_secrets import RefusedSecrets
 from bridge.ldap.settings import DiscoverySettings, LdapSettings, SaslSettings, ServerAddress
 from bridge.removals.model import RemovalPolicy
 from bridge.service import Bridge
@@ -25,6 +26,7 @@ from bridge.web.addresses import UNIX, AllowedAddresses, Troublemakers
 from bridge.web.callers import Callers
 
 if TYPE_CHECKING:
+    from bridge.clock import Clock
     from bridge.config.directories import Configuration, DirectorySection
     from bridge.config.loading import Loaded
     from bridge.config.schema import EndpointSection
@@ -111,12 +113,20 @@ def _client_tls(section: DirectorySection, position: int) -> ssl.SSLContext:
     return context
 
 
-def make_source(loaded: Loaded, position: int, observe: Observer) -> DirectorySource:
-    """The directory at `position`, ready to be asked."""
+def make_source(
+    loaded: Loaded,
+    position: int,
+    observe: Observer,
+    *,
+    clock: Clock | None = None,
+    refused: RefusedSecrets | None = None,
+) -> DirectorySource:
+    """The directory at `position`, ready to be asked; `refused` is shared by whatever binds as the same accounts."""
+    clock = clock or SystemClock()
     configuration = loaded.configuration
     section = configuration.directories[position]
     return DirectorySource(
-        directory=LdapDirectory(ldap_settings(loaded, position), observe),
+        directory=LdapDirectory(ldap_settings(loaded, position), observe, clock, refused=refused),
         users_filter=section.users_filter,
         attribute_map=section.attribute_map,
         bases=section.users.bases,
@@ -129,6 +139,7 @@ def make_source(loaded: Loaded, position: int, observe: Observer) -> DirectorySo
         failure_marks=section.failure_marks,
         groups_ttl_s=configuration.cache.ttl_s,
         min_user_count=configuration.removals_of(section).min_users,
+        clock=clock,
     )
 
 
@@ -150,15 +161,17 @@ def snapshot_policy(configuration: Configuration, position: int) -> SnapshotPoli
     )
 
 
-def make_bridge(loaded: Loaded, observe: Observer, store: SnapshotStore) -> Bridge:
+def make_bridge(loaded: Loaded, observe: Observer, store: SnapshotStore, clock: Clock | None = None) -> Bridge:
     """The bridge of a configuration, which closes the store in the end; nothing is connected yet."""
     configuration = loaded.configuration
     endpoints = {endpoint.path: configuration.directories_of(endpoint) for endpoint in configuration.endpoints}
+    clock = clock or SystemClock()
+    refused = RefusedSecrets(clock)
     sources = [
-        (make_source(loaded, position, observe), snapshot_policy(configuration, position))
+        (make_source(loaded, position, observe, clock=clock, refused=refused), snapshot_policy(configuration, position))
         for position in range(len(configuration.directories))
     ]
-    auth, clock = configuration.auth, SystemClock()
+    auth = configuration.auth
     rules = ThrottleRules(auth.remember_failures_s, auth.max_failures, auth.window_s, auth.remember_successes_s)
     return Bridge(
         endpoints,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from bridge.clock import Clock
     from bridge.config.directories import Configuration
     from bridge.config.loading import Loaded
     from bridge.config.values import ListenAddress
@@ -45,7 +46,9 @@ ABOUT_STRANGERS = (
 class Service:
     """The running program."""
 
-    def __init__(self, loaded: Loaded, stderr: TextIO, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, loaded: Loaded, stderr: TextIO, environment: Mapping[str, str], clock: Clock | None = None
+    ) -> None:
         configuration = loaded.configuration
         self.configuration = configuration
         self.logger: FilteringBoundLogger = make_logger(
@@ -58,7 +61,7 @@ class Service:
             metrics_observer(self._registry),
         )
         store = SqliteSnapshotStore.open(state_folder(loaded, environment))
-        self.bridge = make_bridge(loaded, _to_all(observers), store)
+        self.bridge = make_bridge(loaded, _to_all(observers), store, clock)
         watch_snapshots(self._registry, self.bridge.directories)
         limits = WebLimits()
         request_ids = random.Random()  # noqa: S311 - they tell requests apart and keep no secret

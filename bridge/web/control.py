@@ -41,6 +41,9 @@ class Operations(Protocol):
     async def refresh(self, directory: str) -> Report:
         """The report of a listing made now."""
 
+    def forgive_refusal(self, directory: str) -> None:
+        """The directory's service account is tried once more, though it was refused."""
+
     async def reports(self, directory: str) -> tuple[Report, ...]:
         """The last reports, the newest first."""
 
@@ -110,6 +113,8 @@ class ControlHandler:
 
     async def _refresh(self, body: dict[str, Any]) -> dict[str, object]:
         names = [self._known(body["directory"])] if "directory" in body else list(self._bridge.directories)
+        for name in names:  # of all of them first: several may have one account, and it is tried once
+            self._bridge.forgive_refusal(name)
         return {"reports": [render_report(await self._bridge.refresh(name)) for name in names]}
 
     async def _removals(self, _body: dict[str, Any]) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 
 from tests.support.bridges import Client, configuration, running_bridge
 from tests.support.ds389 import BASE, PEOPLE, READ_ACCESS, READER, READER_PASSWORD, DirectoryServer389
-from tests.support.slapd import Entry
+from tests.support.manual_clock import ManualClock
+from tests.support.slapd import Entry, require
 
 pytestmark = pytest.mark.ds389
 
@@ -239,3 +241,31 @@ async def test_list_is_complete_over_several_databases(ds: DirectoryServer389, t
 
 def _moved(entry: Entry, suffix: str) -> Entry:
     return entry[0].replace(PEOPLE, suffix), entry[1]
+
+
+def search(ds: DirectoryServer389, account: str, password: str, dn: str) -> subprocess.CompletedProcess[str]:
+    """A search for the counter of an entry by a program other than ours."""
+    options = ("-x", "-LLL", "-H", ds.url, "-D", account, "-w", password, "-s", "base", "-b", dn)
+    command = [require("ldapsearch"), *options, "passwordRetryCount"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("name", "before", "counted", "code"), [("fritz", 0, 1, 49), ("greta", 3, 3, 19)])
+async def test_service_account_that_is_refused_is_not_locked(
+    ds: DirectoryServer389, tmp_path: Path, name: str, before: int, counted: int, code: int
+) -> None:
+    """Logins and listings go on for half an hour: one wrong password is counted, and none where it is locked (19)."""
+    dn, clock = f"uid={name},{PEOPLE}", ManualClock()
+    ds.replace(dn, passwordRetryCount=None, accountUnlockTime=None)
+    for _ in range(before):
+        assert search(ds, dn, "wrong", dn).returncode == 49
+    file = configuration(ds.url, tmp_path, preset="389ds", reader=(dn, "wrong"), users="users: {}")
+    async with running_bridge(file, clock) as client:
+        for _ in range(9):
+            for body in ("cmd=list", "cmd=auth&user=anna&pass=Pass-anna-1"):
+                status, answer = await client.post(body)
+                assert (status, answer["error"]) == (502, "directory_refused")
+                assert f"({code})" in answer["message"]
+            clock.advance(199.0)
+    assert f"passwordRetryCount: {counted}\n" in search(ds, READER, READER_PASSWORD, dn).stdout
+    ds.replace(dn, passwordRetryCount=None, accountUnlockTime=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.bridges import Client, configuration, running_bridge
+from tests.support.manual_clock import ManualClock
 from tests.support.samba import BASE, DOMAIN, PEOPLE, READER, READER_PASSWORD, REALM, Samba, account
 from tests.support.slapd import require
 
@@ -271,6 +273,30 @@ async def test_service_account_over_plain_ldap_is_refused_with_the_remedy(domain
             assert "(8)" in answer["message"]
             assert "signing" in answer["message"]
             assert "ldaps://" in answer["message"]
+
+
+@pytest.mark.parametrize(("is_locked", "counted", "data"), [(False, ["1"], "52e"), (True, ["0"], "775")])
+async def test_service_account_that_is_refused_is_not_locked(
+    domain: Samba, tmp_path: Path, is_locked: bool, counted: list[str], data: str
+) -> None:
+    """Logins and listings go on for half an hour: one wrong password is counted, and none where it is locked."""
+    name, clock, now = f"tool{data}", ManualClock(), str(int((time.time() + 11_644_473_600) * 10_000_000))
+    domain.change(add=[account(name)])
+    if is_locked:
+        domain.change(modify={f"CN={name},{PEOPLE}": {"lockoutTime": [now]}})
+    tls = f"tls: {{ca_file: {domain.authority}}}"
+    file = configuration(domain.url, tmp_path, preset="samba", reader=(f"{name}@{REALM}", "wrong"), directory=tls)
+    try:
+        async with running_bridge(file, clock) as client:
+            for _ in range(9):
+                for body in ("cmd=list", "cmd=auth&user=anna&pass=Pass-anna-1"):
+                    status, answer = await client.post(body)
+                    assert (status, answer["error"]) == (502, "directory_refused")
+                    assert f"data {data}" in answer["message"]
+                clock.advance(199.0)
+        assert domain.read(f"CN={name},{PEOPLE}", "badPwdCount").get("badPwdCount", ["0"]) == counted
+    finally:
+        domain.change(delete=[f"CN={name},{PEOPLE}"])
 
 
 @pytest.mark.parametrize(("scheme", "port"), [("ldap", 389), ("ldaps", 3269)])

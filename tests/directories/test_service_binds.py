@@ -13,6 +13,7 @@ import trustme
 
 from bridge.errors import DirectoryRefused
 from bridge.ldap.service_account import ServiceAccount
+from bridge.ldap.service_secrets import RefusedSecrets
 from bridge.ldap.settings import LdapSettings, SaslSettings, ServerAddress
 from tests.conftest import StartSlapd
 from tests.support.bridges import Client, configuration, running_bridge
@@ -183,7 +184,7 @@ async def test_server_with_a_new_key_is_taken_again(
     tls = ssl.create_default_context(cafile=str(authority_file))
     sasl = SaslSettings("GSSAPI", f"reader@{REALM}", str(keytab))
     clock = ManualClock()
-    account = ServiceAccount(LdapSettings("company", (peer,), tls=tls, sasl=sasl), clock)
+    account = ServiceAccount(LdapSettings("company", (peer,), tls=tls, sasl=sasl), RefusedSecrets(clock))
     (await account.connect(peer)).close()
     slapd.stop()
     kdc.replace_key("ldap/localhost", "ldap.keytab")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
+from bridge.clock import Clock
 from bridge.config.loading import load
 from bridge.run.service import Service
 from tests.support.slapd import PEOPLE, READER, READER_PASSWORD, Slapd, require
@@ -104,10 +105,10 @@ class Client:
 
 
 @asynccontextmanager
-async def running_bridge(file: Path) -> AsyncIterator[Client]:
+async def running_bridge(file: Path, clock: Clock | None = None) -> AsyncIterator[Client]:
     """The service of a configuration file, on a port of its own."""
     log = io.StringIO()
-    service = Service(load(str(file), {}), log, {})
+    service = Service(load(str(file), {}), log, {}, clock)
     await service.start()
     try:
         yield Client(service, log)

@@ -81,6 +81,9 @@ class MemoryDirectory:
     async def probe(self) -> RootDSE:
         return RootDSE("memory:", ("dc=e", "dc=f"), self.default_context)
 
+    def forgive_refusal(self) -> None:
+        return
+
     async def aclose(self) -> None:
         return
 
