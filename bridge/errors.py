@@ -8,6 +8,7 @@ BridgeError
 ├─ RequestError: Malformed, UnknownCommand, CallerRejected, CallerElsewhere, TooLarge, NoEndpoint, TooBusy
 ├─ DirectoryError
 │  ├─ DirectoryUnavailable
+│  │  └─ OutcomeUnknown
 │  ├─ DirectoryRefused
 │  ├─ SearchIncomplete
 │  └─ SearchInvalid
@@ -152,6 +153,13 @@ class DirectoryUnavailable(DirectoryError):
 
     code = "directory_unavailable"
     summary = "The directory can't be asked"
+
+
+class OutcomeUnknown(DirectoryUnavailable):
+    """A bind was sent, and nobody knows what came of it: the server may have counted a failure."""
+
+    code = "outcome_unknown"
+    summary = "The directory did not say whether the password is right"
 
 
 class DirectoryRefused(DirectoryError):
