@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from bridge.model import Rejection
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from bridge.model import Rejection, Secret
+    from bridge.model import Secret
     from bridge.syntax.filters import Filter
 
 
@@ -62,6 +64,13 @@ class BindResult:
     notice: str | None = None
     result_code: int = 0
     diagnostic_message: str = ""
+    was_compared: bool = False
+    """Whether the password may have been compared and counted, though `rejection` names something else."""
+
+    @property
+    def may_have_counted(self) -> bool:
+        """Whether the server may have counted a failure of the account for this bind."""
+        return self.was_compared or self.rejection is Rejection.WRONG_PASSWORD
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +139,9 @@ class Directory(Protocol):
     async def bind(self, dn: str, password: Secret) -> BindResult:
         """The answer to exactly one simple bind, which is never repeated.
 
-        Raises `DirectoryUnavailable` where the outcome is unknown, `ValueError` on an empty password
-        (RFC 4513 §5.1.2 makes it an anonymous bind that succeeds).
+        Raises `OutcomeUnknown` where the server may have compared the password, another `DirectoryUnavailable` or
+        `DirectoryRefused` where it certainly has not, and `ValueError` on an empty password (RFC 4513 §5.1.2 makes it
+        an anonymous bind that succeeds).
         """
 
     async def probe(self) -> RootDSE:
