@@ -19,6 +19,7 @@ from bridge.ldap.settings import DiscoverySettings, LdapSettings, SaslSettings, 
 from bridge.removals.model import RemovalPolicy
 from bridge.service import Bridge
 from bridge.snapshots.policy import SnapshotPolicy
+from bridge.sources.directory.lockout import budget_of
 from bridge.sources.directory.source import DirectorySource
 from bridge.web.addresses import UNIX, AllowedAddresses, Troublemakers
 from bridge.web.callers import Callers
@@ -124,6 +125,7 @@ def make_source(loaded: Loaded, position: int, observe: Observer) -> DirectorySo
         list_disabled=section.disabled_accounts == "list",
         groups=section.group_rules,
         password_changed=section.password_changed,
+        lockout=section.lockout_rules,
         groups_ttl_s=configuration.cache.ttl_s,
         min_user_count=configuration.removals_of(section).min_users,
     )
@@ -156,7 +158,8 @@ def make_bridge(loaded: Loaded, observe: Observer, store: SnapshotStore) -> Brid
         for position in range(len(configuration.directories))
     ]
     auth, clock = configuration.auth, SystemClock()
-    rules = ThrottleRules(auth.remember_failures_s, auth.max_failures, auth.window_s, auth.remember_successes_s)
+    budget_count = budget_of(auth.max_failures, None)
+    rules = ThrottleRules(auth.remember_failures_s, budget_count, auth.window_s, auth.remember_successes_s)
     return Bridge(
         endpoints,
         sources,

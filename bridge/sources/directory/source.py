@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bridge.directory import Directory, Entry, EntryStream
     from bridge.mapping import AttributeMap
     from bridge.sources.directory.groups import GroupRules, ResolvedGroups
+    from bridge.sources.directory.lockout import LockoutRule
     from bridge.syntax.filters import Filter, FilterTemplate
 
 
@@ -48,6 +49,8 @@ class DirectorySource:
     """None: users are chosen by their own attributes alone."""
     password_changed: tuple[str, ...] = ()
     """Attributes that take another value when a password is set; asked for when somebody logs in."""
+    lockout: tuple[LockoutRule, ...] = ()
+    """Where the directory shows when it locks accounts."""
     groups_ttl_s: float = 300.0
     """How old what was last read of the groups may be at a login."""
     min_user_count: int = 0
