@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+ANSWER_S = 10.0
+"""For the answer to a login over HTTP: a person waits for it."""
+LOGIN_S = 9.0
+"""For a login inside of that. A look-up and a bind, one after the other, must fit into it."""
+LIST_ANSWER_S = 90.0
+"""For the answer to a list over HTTP: MailStore gives up after 100 s, and an error before that is better than none."""
+
+
 class Deadlines:
     """Ends whatever takes longer than `timeout_s` from the moment at which it begins."""
 

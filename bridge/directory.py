@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from bridge.model import Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from bridge.errors import DirectoryError
     from bridge.model import Secret
     from bridge.syntax.filters import Filter
 
@@ -53,6 +54,14 @@ class Entry(NamedTuple):  # made for each user of each listing, in half the time
 
     dn: str
     attributes: Mapping[str, Sequence[bytes]]
+
+
+class LookUp(NamedTuple):  # made for each login, as entries are
+    """What a server said to a small search."""
+
+    entries: tuple[Entry, ...]
+    server: str
+    """The URL of the server that said so: what follows from the entries belongs to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,26 +132,38 @@ class Directory(Protocol):
     def name(self) -> str:
         """The name under which the directory is configured."""
 
-    def open_listing(self, began_s: float | None = None) -> AbstractAsyncContextManager[EntryStream]:
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The URLs of the servers that are known now, those that are asked first at the front."""
+
+    def open_listing(
+        self, began_s: float | None = None, avoid: Collection[str] = ()
+    ) -> AbstractAsyncContextManager[EntryStream]:
         """Open a connection of its own to one server for whole searches; leaving early abandons them.
 
+        No server in `avoid` is asked, which names some of `servers` by their URLs, and not all of them.
         `began_s` is when this listing was begun by the event loop's clock, where another server has broken it off: its
         time counts.
         """
 
-    async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
-        """The entries of a small search by the service account.
+    async def look_up(self, search: SearchRequest, server: str | None = None, *, must_find: bool = False) -> LookUp:
+        """Ask the first server that answers, or `server` alone, for the entries of a small search.
 
-        Where more match than `size_limit_count`, that many are returned: to tell one from several, allow two.
+        Where more match than `size_limit_count`, that many are returned: to tell one from several, allow two. An entry
+        that is the base of a search and not there (noSuchObject, RFC 4511 Appendix A) is an answer: no entry. With
+        `must_find`, no entry is an answer only if a new connection says so, too.
         """
 
-    async def bind(self, dn: str, password: Secret) -> BindResult:
-        """The answer to exactly one simple bind, which is never repeated.
+    async def bind(self, dn: str, password: Secret, server: str | None = None) -> BindResult:
+        """The answer to exactly one simple bind at `server`, or at the first one; it is never repeated.
 
-        Raises `OutcomeUnknown` where the server may have compared the password, another `DirectoryUnavailable` or
-        `DirectoryRefused` where it certainly has not, and `ValueError` on an empty password (RFC 4513 §5.1.2 makes it
-        an anonymous bind that succeeds).
+        Raises `OutcomeUnknown` where the password was sent, and nobody knows what came of it; any other
+        `DirectoryError` says that no password was sent, or that the server has not looked at it. `ValueError` on an
+        empty password (RFC 4513 §5.1.2 makes it an anonymous bind that succeeds).
         """
+
+    def set_aside(self, server: str, error: DirectoryError) -> None:
+        """Ask `server` last until it has been tried in the background: another one has done what it could not."""
 
     async def probe(self) -> RootDSE:
         """What the preferred server that answers says of itself, after the service bind."""

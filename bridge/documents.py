@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bridge.authentication.throttle import HeldBack
+    from bridge.authentication.throttle import Remembered
     from bridge.model import Health, Report
     from bridge.removals.model import Removal
     from bridge.snapshots.store import Snapshot
@@ -80,19 +80,30 @@ def render_removal(removal: Removal) -> dict[str, Any]:
     return found
 
 
-def render_held_back(held: Iterable[HeldBack]) -> dict[str, object]:
-    """Who is not bound any more for a while, and until when; who is freed first comes first."""
+def render_throttle(found: Iterable[Remembered]) -> dict[str, object]:
+    """Who is held back, and everybody of whom failures are remembered; who is freed first comes first."""
+    ordered = sorted(found, key=lambda each: each.until_s)
     return {
-        "held_back": [
+        "held_back": [_render_failures(each) for each in ordered if each.is_held_back],
+        "remembered": [
             {
-                "directory": each.directory,
-                "id": each.user_id,
-                "userName": each.user_name,
-                "until": render_time(each.until_s),
-                "failure_count": each.failure_count,
+                **_render_failures(each),
+                "unknown_count": each.unknown_count,
+                "refused_count": each.refused_count,
+                "is_held_back": each.is_held_back,
             }
-            for each in sorted(held, key=lambda each: each.until_s)
-        ]
+            for each in ordered
+        ],
+    }
+
+
+def _render_failures(each: Remembered) -> dict[str, object]:
+    return {
+        "directory": each.directory,
+        "id": each.user_id,
+        "userName": each.user_name,
+        "until": render_time(each.until_s),
+        "failure_count": each.failure_count,
     }
 
 

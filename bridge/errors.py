@@ -156,7 +156,7 @@ class DirectoryUnavailable(DirectoryError):
 
 
 class OutcomeUnknown(DirectoryUnavailable):
-    """A bind was sent, and nobody knows what came of it: the server may have counted a failure."""
+    """A password was sent, and nobody knows what came of it: the server may have counted a failure."""
 
     code = "outcome_unknown"
     summary = "The directory did not say whether the password is right"

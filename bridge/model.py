@@ -60,6 +60,10 @@ class Rejection(Enum):
     UNKNOWN_USER = "unknown_user"
     AMBIGUOUS_USER = "ambiguous_user"
     NOT_LISTED = "not_listed"
+    NOT_IN_GROUP = "not_in_group"
+    """The entry is there, and `users.groups` shuts it out."""
+    IMPOSSIBLE = "impossible"
+    """The name or the password holds what no directory can carry as it is, such as NUL; nobody was asked."""
     WRONG_PASSWORD = "wrong_password"  # noqa: S105
     NO_PASSWORD = "no_password"  # noqa: S105
     PASSWORD_EXPIRED = "password_expired"  # noqa: S105

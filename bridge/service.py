@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from bridge.authentication.authenticator import Authenticator, find_holder
+from bridge.authentication.authenticator import Authenticator
+from bridge.authentication.candidates import find_holder
+from bridge.authentication.login_health import LoginHealth
 from bridge.authentication.user_binds import UserBinds
 from bridge.endpoint.endpoint import Endpoint
 from bridge.errors import ApprovalOutdated, BridgeError
@@ -20,7 +22,7 @@ from bridge.snapshots.directory_snapshots import DirectorySnapshots
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from bridge.authentication.throttle import HeldBack, Throttle
+    from bridge.authentication.throttle import Remembered, Throttle
     from bridge.clock import Clock
     from bridge.events import Event, Observer
     from bridge.mailstore import ListAnswer
@@ -57,7 +59,7 @@ class Bridge:
             for source, policy in sources
         }
         self._throttle = throttle
-        binds = UserBinds(self._throttle, fast_refusals=fast_refusals)
+        binds = UserBinds(self._throttle, LoginHealth(clock), fast_refusals=fast_refusals)
         self._endpoints: dict[str, Endpoint] = {}
         settling = asyncio.Lock()
         for path, names in endpoints.items():
@@ -134,9 +136,9 @@ class Bridge:
             if any(snapshots.source.name == directory for snapshots in endpoint.directories):
                 await endpoint.catch_up()
 
-    def held_back(self) -> tuple[HeldBack, ...]:
-        """Who is not bound any more for a while, as too many of their passwords were wrong."""
-        return self._throttle.held()
+    def remembered(self) -> tuple[Remembered, ...]:
+        """Of whom failed logins are remembered, and who is not bound any more for a while."""
+        return self._throttle.remembered()
 
     def release(self, user_name: str) -> int:
         """How many users have been freed: those who typed this name, are listed by it, or have it as their id."""

@@ -30,7 +30,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from bridge.authentication.memory_throttle import MemoryThrottle, ThrottleRules
+from bridge.authentication.memories import ThrottleRules
+from bridge.authentication.memory_throttle import MemoryThrottle
 from bridge.directory import Entry
 from bridge.errors import ApprovalOutdated, BridgeError, StateUnavailable
 from bridge.mapping import AccountState, AttributeMap, parse_item

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from bridge.authentication.memory_throttle import MemoryThrottle, ThrottleRules
+from bridge.authentication.memories import ThrottleRules
+from bridge.authentication.memory_throttle import MemoryThrottle
 from bridge.errors import ApprovalOutdated, BridgeError, DirectoryUnavailable, StateLost, StateUnavailable
 from bridge.events import ApprovalExpired, Event, NamesContested, RemovalsApproved, RemovalsReset
 from bridge.model import User

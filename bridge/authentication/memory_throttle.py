@@ -8,60 +8,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from bridge.authentication.throttle import Attempt, HeldBack, Outcome, PasswordMark, Permission, UserKey
+from bridge.authentication.memories import Memory, ThrottleRules, is_refused
+from bridge.authentication.throttle import Attempt, Outcome, Permission, Remembered, UserKey
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from bridge.clock import Clock
     from bridge.model import Secret
+    from bridge.sources.directory.login_state import LoginState
 
 _FINGERPRINT_BYTES = 16
-_RENEWED_AT_MOST_S = 86_400.0
-"""How long after its bind a wrong password that is repeated all the time is refused without another."""
 _NAME_KEPT_CHARACTERS = 200
 """Of what was typed: directories pass over any number of blanks behind a name."""
-_FAILURES_KEPT_COUNT = 16
-"""Of one user, beyond those that count; only where failures are remembered for longer than the window."""
-
-
-@dataclass(frozen=True, slots=True)
-class ThrottleRules:
-    """How much is remembered, for how long."""
-
-    remember_failures_s: float = 1800.0
-    """How long a wrong password is refused without a bind."""
-    max_failure_count: int = 4
-    """Different wrong passwords of one user."""
-    window_s: float = 1800.0
-    """How long after the last wrong password they count."""
-    remember_successes_s: float = 0.0
-    """How long a right password is accepted without a bind; 0: it never is."""
-    users_max_count: int = 50_000
-    """Users of whom something is remembered: some 40 MB at the very most, and far more than have trouble at once."""
-
-
-@dataclass(slots=True)
-class _Memory:
-    """What is remembered of one user."""
-
-    password_mark: PasswordMark
-    user_name: str
-    failures: dict[bytes, _Failure] = field(default_factory=dict)
-    """The last one at the end."""
-    counted_from_s: float = 0.0
-    last_failure_s: float = 0.0
-    success: bytes | None = None
-    success_until_s: float = 0.0
-
-
-class _Failure(NamedTuple):
-    bound_s: float
-    asked_s: float
-    """When it was asked for last, with a bind or without."""
 
 
 class MemoryThrottle:
@@ -73,14 +34,15 @@ class MemoryThrottle:
         self._hashes: dict[str, hashlib.blake2b] = {}
         """By directory, with its name taken in already; they are copied for each attempt."""
         self._clock = clock
-        self._memories: OrderedDict[UserKey, _Memory] = OrderedDict()
+        self._budgets: dict[str, tuple[int, float]] = {}
+        """How many failed binds within how many seconds, by directory."""
+        self._memories: OrderedDict[UserKey, Memory] = OrderedDict()
         """Of whom nothing was heard for the longest first."""
         self._running: dict[UserKey, set[bytes]] = {}
 
-    def identify(
-        self, directory: str, user_id: str, user_name: str, password: Secret, password_mark: PasswordMark
-    ) -> Attempt:
+    def identify(self, user: UserKey, user_name: str, password: Secret, server: str, state: LoginState) -> Attempt:
         """The attempt, which holds nothing of the password but a keyed hash."""
+        directory, user_id = user
         known = self._hashes.get(directory)
         if known is None:
             known = self._hashes[directory] = self._hash.copy()
@@ -89,56 +51,72 @@ class MemoryThrottle:
         found = known.copy()
         # The lengths keep one part from running into the next.
         found.update(b"%d %b%b" % (len(identity), identity, password.reveal()))
-        return Attempt((directory, user_id), user_name[:_NAME_KEPT_CHARACTERS], found.digest(), password_mark)
+        return Attempt(user, user_name[:_NAME_KEPT_CHARACTERS], found.digest(), server, state)
 
     def begin(self, attempt: Attempt) -> Permission:
         """What the attempt may do; whoever may bind must settle."""
-        user, _, fingerprint, _ = attempt
-        failure_count = 0
-        if user in self._memories:
+        user, fingerprint = attempt.user, attempt.fingerprint
+        wrong_count = unknown_count = 0
+        memory = self._memories.get(user)
+        max_count, window_s = self._budget_of(user)
+        if memory is not None:
             now_s = self._clock.monotonic_s()
-            recalled = self._recall(attempt, now_s)
+            recalled = self._recall(memory, attempt, now_s)
             if recalled is not None:
                 return recalled
-            if user in self._memories:
-                failure_count = self._count(self._memories[user], now_s)
+            wrong_count, unknown_count = memory.count(window_s, now_s)
         running = self._running.get(user)
-        if running is None:
-            if failure_count >= self._rules.max_failure_count:
-                return Permission.HELD_BACK
-            self._running[user] = {fingerprint}
-            return Permission.BIND
-        if fingerprint in running:
+        if running is not None and fingerprint in running:
             return Permission.SHARE
-        if failure_count + len(running) >= self._rules.max_failure_count:
-            return Permission.WAIT
-        running.add(fingerprint)
+        count = wrong_count + unknown_count + len(running or ())
+        if count >= max_count:
+            if running is not None:
+                return Permission.WAIT
+            return Permission.UNDECIDED if unknown_count else Permission.HELD_BACK
+        if 0 < count == max_count - 1 and memory is not None and (key := memory.find_trial(attempt, now_s)) is not None:
+            return self._refuse(memory, attempt, key, now_s)  # the last bind is kept for a password never tried
+        self._running.setdefault(user, set()).add(fingerprint)
         return Permission.BIND
 
-    def settle(self, attempt: Attempt, outcome: Outcome) -> None:
-        """The attempt that was permitted to bind has ended."""
-        user, _, fingerprint, _ = attempt
-        running = self._running[user]
-        running.discard(fingerprint)
+    def settle(self, attempt: Attempt, outcome: Outcome, *, is_lasting: bool = False) -> None:
+        """Note what came of the attempt that was permitted to bind."""
+        running = self._running[attempt.user]
+        running.discard(attempt.fingerprint)
         if not running:
-            del self._running[user]
+            del self._running[attempt.user]
         if outcome is Outcome.RIGHT:
-            self._memories.pop(user, None)
+            self._memories.pop(attempt.user, None)
             if self._rules.remember_successes_s > 0:
                 self._remember_success(attempt)
-        elif outcome is Outcome.WRONG:
-            self._remember_failure(attempt)
+        elif outcome is not Outcome.NOTHING:
+            self._count_bind(attempt, is_wrong=outcome is Outcome.WRONG, is_lasting=is_lasting)
 
-    def held(self) -> tuple[HeldBack, ...]:
-        """Who is held back, those who are free first at the front."""
-        now_s, found = self._clock.monotonic_s(), []
-        date_s = self._clock.now_s()
-        for (directory, user_id), memory in self._memories.items():
-            failure_count = self._count(memory, now_s)
-            if failure_count >= self._rules.max_failure_count:
-                until_s = date_s + memory.last_failure_s + self._rules.window_s - now_s
-                found.append(HeldBack(directory, user_id, memory.user_name, until_s, failure_count))
-        return tuple(sorted(found, key=lambda held: held.until_s))
+    def set_budget(self, directory: str, max_failure_count: int, window_s: float) -> None:
+        """Let each user of the directory have so many failed binds within so many seconds."""
+        self._budgets[directory] = max_failure_count, window_s
+
+    def doubt(self, directory: str, since_s: float) -> None:
+        """Take back that passwords refused in the last `since_s` seconds are wrong; their binds still count."""
+        from_s = self._clock.monotonic_s() - since_s
+        for (name, _), memory in self._memories.items():
+            if name == directory:
+                memory.doubt(from_s)
+
+    def remembered(self) -> tuple[Remembered, ...]:
+        """Of whom failures are remembered; those first whose binds are forgotten first."""
+        now_s, date_s = self._clock.monotonic_s(), self._clock.now_s()
+        found = []
+        for user, memory in self._memories.items():
+            max_count, window_s = self._budget_of(user)
+            wrong_count, unknown_count = memory.count(window_s, now_s)
+            refused_count = sum(is_refused(failure, self._rules, now_s) for failure in memory.failures.values())
+            if not (wrong_count or unknown_count or refused_count):
+                continue
+            until_s = date_s + max(0.0, memory.last_failure_s + window_s - now_s)
+            counts = (wrong_count, unknown_count, refused_count)
+            is_held = wrong_count + unknown_count >= max_count
+            found.append(Remembered(*user, memory.user_name, until_s, *counts, is_held_back=is_held))
+        return tuple(sorted(found, key=lambda each: each.until_s))
 
     def release(self, user_name: str, users: Collection[UserKey] = ()) -> int:
         """How many users are free again of those who typed this name, have it as their id, or are among `users`."""
@@ -146,7 +124,8 @@ class MemoryThrottle:
         chosen = [
             user
             for user, memory in self._memories.items()
-            if memory.failures and (user in users or wanted in (_fold(memory.user_name), _fold(user[1])))
+            if (memory.failures or memory.unknown_s)
+            and (user in users or wanted in (_fold(memory.user_name), _fold(user[1])))
         ]
         for user in chosen:
             del self._memories[user]
@@ -169,94 +148,53 @@ class MemoryThrottle:
             if memory is not None:
                 memory.success = None
 
-    def _recall(self, attempt: Attempt, now_s: float) -> Permission | None:
-        """What memory alone answers; a memory from before the password was set is gone."""
-        memory = self._memories[attempt.user]
-        if memory.password_mark != attempt.password_mark:
-            del self._memories[attempt.user]
-            return None
+    def _budget_of(self, user: UserKey) -> tuple[int, float]:
+        return self._budgets.get(user[0]) or (self._rules.max_failure_count, self._rules.window_s)
+
+    def _recall(self, memory: Memory, attempt: Attempt, now_s: float) -> Permission | None:
+        """What memory alone answers."""
+        memory.note_state(attempt)
         if memory.success == attempt.fingerprint and now_s < memory.success_until_s:
-            return Permission.REMEMBERED_SUCCESS
-        failure = memory.failures.get(attempt.fingerprint)
-        if failure is None or not self._is_remembered(memory, failure, now_s):
-            return None
-        memory.failures[attempt.fingerprint] = failure._replace(asked_s=now_s)
+            if memory.success_mark == attempt.state.password_mark:
+                return Permission.REMEMBERED_SUCCESS
+            memory.success = None
+        key = memory.find_refusal(attempt, self._rules, now_s)
+        return self._refuse(memory, attempt, key, now_s) if key is not None else None
+
+    def _refuse(self, memory: Memory, attempt: Attempt, key: tuple[str, bytes], now_s: float) -> Permission:
+        """Refuse a password from memory, and note that it was asked for."""
+        memory.failures[key] = memory.failures[key]._replace(asked_s=now_s)
         memory.user_name = attempt.user_name
         self._memories.move_to_end(attempt.user)
         return Permission.REMEMBERED_FAILURE
 
-    def _is_remembered(self, memory: _Memory, failure: _Failure, now_s: float) -> bool:
-        """Whether the password is still known to be wrong.
-
-        Where the directory tells when passwords are set, and none was, a wrong one that a program repeats for ever
-        stays wrong for as long as it is repeated: a bind now and then would lock the account in the end.
-        """
-        if now_s - failure.bound_s < self._rules.remember_failures_s:
-            return True
-        is_known_unchanged = bool(memory.password_mark) and now_s - failure.bound_s < _RENEWED_AT_MOST_S
-        return is_known_unchanged and now_s - failure.asked_s < self._rules.remember_failures_s
-
-    def _count(self, memory: _Memory, now_s: float) -> int:
-        """How many different wrong passwords count now.
-
-        Directories forget failures when some time has passed since the last one, and so does this: a window that
-        begins with the first would let one more through while the directory still counts all of them.
-        """
-        if not memory.failures or now_s - memory.last_failure_s >= self._rules.window_s:
-            return 0
-        return sum(failure.bound_s >= memory.counted_from_s for failure in memory.failures.values())
-
     def _remember_success(self, attempt: Attempt) -> None:
         now_s = self._clock.monotonic_s()
-        memory = _Memory(attempt.password_mark, attempt.user_name)
-        memory.success = attempt.fingerprint
+        memory = self._memories[attempt.user] = Memory(attempt.user_name)
+        memory.success, memory.success_mark = attempt.fingerprint, attempt.state.password_mark
         memory.success_until_s = now_s + self._rules.remember_successes_s
-        self._memories[attempt.user] = memory
         self._make_room(now_s)
 
-    def _remember_failure(self, attempt: Attempt) -> None:
+    def _count_bind(self, attempt: Attempt, *, is_wrong: bool, is_lasting: bool) -> None:
         now_s = self._clock.monotonic_s()
-        memory = self._memories.get(attempt.user)
-        if memory is None or memory.password_mark != attempt.password_mark:
-            memory = self._memories[attempt.user] = _Memory(attempt.password_mark, attempt.user_name)
-        if self._count(memory, now_s) == 0:
-            memory.counted_from_s = now_s
-        memory.user_name = attempt.user_name
-        memory.success = None
-        memory.last_failure_s = now_s
-        memory.failures.pop(attempt.fingerprint, None)
-        memory.failures[attempt.fingerprint] = _Failure(now_s, now_s)
-        if len(memory.failures) > 1:
-            self._drop_old_failures(memory, now_s)
+        memory = self._memories.setdefault(attempt.user, Memory(attempt.user_name))
+        max_count, window_s = self._budget_of(attempt.user)
+        memory.note_bind(attempt, window_s, now_s, is_wrong=is_wrong, is_lasting=is_lasting)
+        if len(memory.failures) + len(memory.unknown_s) > 1:
+            memory.drop_old(max_count, now_s)
         self._memories.move_to_end(attempt.user)
         self._make_room(now_s)
-
-    def _drop_old_failures(self, memory: _Memory, now_s: float) -> None:
-        kept = {
-            fingerprint: failure
-            for fingerprint, failure in memory.failures.items()
-            if failure.bound_s >= memory.counted_from_s or self._is_remembered(memory, failure, now_s)
-        }
-        for fingerprint in list(kept)[: -max(_FAILURES_KEPT_COUNT, self._rules.max_failure_count)]:
-            del kept[fingerprint]
-        memory.failures = kept
 
     def _make_room(self, now_s: float) -> None:
         """Forgets who was heard of longest ago, where that is over or room is needed; two at most each time."""
         for _ in range(2):
             user, memory = next(iter(self._memories.items()))
-            if len(self._memories) <= self._rules.users_max_count and not self._is_over(memory, now_s):
+            is_over = memory.is_over(self._rules, self._budget_of(user)[1], now_s)
+            if len(self._memories) <= self._rules.users_max_count and not is_over:
                 return
             del self._memories[user]
             if not self._memories:
                 return
-
-    def _is_over(self, memory: _Memory, now_s: float) -> bool:
-        return not (
-            self._count(memory, now_s)
-            or (memory.success is not None and now_s < memory.success_until_s)
-            or any(self._is_remembered(memory, failure, now_s) for failure in memory.failures.values())
-        )
 
 
 def _fold(name: str) -> str:

@@ -9,14 +9,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
 from bridge.authentication.throttle import Outcome, Permission
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, OutcomeUnknown
 from bridge.model import Rejection
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from bridge.authentication.evidence import Evidence
+    from bridge.authentication.login_health import LoginHealth
     from bridge.authentication.throttle import Attempt, Throttle, UserKey
     from bridge.directory import BindResult, Directory
     from bridge.model import Secret
@@ -32,8 +37,16 @@ _STRETCH_LEAST_S = 0.002
 class UserBinds:
     """The user binds of every directory."""
 
-    def __init__(self, throttle: Throttle, *, fast_refusals: bool = False, random: Random | None = None) -> None:
+    def __init__(
+        self,
+        throttle: Throttle,
+        health: LoginHealth,
+        *,
+        fast_refusals: bool = False,
+        random: Random | None = None,
+    ) -> None:
         self.throttle = throttle
+        self.health = health
         self._fast_refusals = fast_refusals
         self._random = random or Random()  # noqa: S311 - it blurs times, and keeps no secret
         self._recent_s: dict[str, deque[float]] = {}
@@ -41,12 +54,20 @@ class UserBinds:
         self._waiting: dict[UserKey, list[asyncio.Future[None]]] = {}
 
     async def bind(
-        self, directory: Directory, dn: str, password: Secret, attempt: Attempt, started_s: float
+        self,
+        directory: Directory,
+        dn: str,
+        password: Secret,
+        attempt: Attempt,
+        *,
+        started_s: float,
+        prove: Callable[[], Awaitable[Evidence]],
     ) -> BindResult | Permission:
         """What the directory says to the attempt, or what memory says instead.
 
-        The login began at `started_s` by the monotonic clock. Raises a `BridgeError` where the directory said nothing;
-        so does every attempt that shared the bind.
+        The login began at `started_s` by `time.monotonic`. `prove` finds out what a wrong password amounts to. Raises a
+        `BridgeError` where the directory said nothing, so does every attempt that shared the bind; and `OutcomeUnknown`
+        where there were too many binds of which nobody knows what came.
         """
         has_waited = False
         while (permission := self.throttle.begin(attempt)) is not Permission.BIND:
@@ -57,28 +78,53 @@ class UserBinds:
                     return shared
             elif permission is Permission.WAIT:
                 await self._wait_for_another(attempt)
+            elif permission is Permission.UNDECIDED:
+                raise _too_many_unknown(attempt)
             else:
                 return permission
-        result, failure = None, None
+        result, failure, outcome, is_lasting = None, None, Outcome.UNKNOWN, False
         try:
-            result = await directory.bind(dn, password)
+            result = await directory.bind(dn, password, attempt.server)
+            outcome = Outcome.RIGHT if result.rejection is None else Outcome.NOTHING
+            if result.rejection is Rejection.WRONG_PASSWORD:
+                outcome = Outcome.UNKNOWN  # as long as it isn't proven
+                evidence = await prove()
+                outcome, is_lasting = self._weigh(attempt, evidence), evidence.is_lasting
+                result = replace(result, rejection=evidence.reason)
         except BridgeError as error:
             failure = error
+            outcome = Outcome.UNKNOWN if isinstance(error, OutcomeUnknown) else Outcome.NOTHING
             raise
         finally:
-            self._settle(attempt, result, failure)
-        if result.rejection is Rejection.WRONG_PASSWORD and not has_waited:
+            # Cancelled in between, the password may have been sent: it counts.
+            self._settle(attempt, outcome, result, failure, is_lasting=is_lasting)
+        if outcome is Outcome.RIGHT:
+            self.health.note_accepted(directory.name)
+        elif result.rejection is Rejection.WRONG_PASSWORD and not has_waited:
             self._note_duration(directory.name, time.monotonic() - started_s)
         return result
 
-    def _settle(self, attempt: Attempt, result: BindResult | None, failure: BridgeError | None) -> None:
-        """The attempt has ended, and whoever waited for it goes on."""
-        outcome = Outcome.UNKNOWN
-        if result is not None and result.rejection is None:
-            outcome = Outcome.RIGHT
-        elif result is not None and result.rejection is Rejection.WRONG_PASSWORD:
-            outcome = Outcome.WRONG
-        self.throttle.settle(attempt, outcome)
+    def _weigh(self, attempt: Attempt, evidence: Evidence) -> Outcome:
+        """What a refusal counts for. While nearly everybody is refused, nobody's password is known to be wrong."""
+        if evidence.outcome is not Outcome.WRONG:
+            return evidence.outcome
+        directory, user_id = attempt.user
+        since_s = self.health.note_refused(directory, user_id)
+        if since_s is not None:
+            self.throttle.doubt(directory, since_s)
+        return Outcome.UNKNOWN if self.health.is_outage(directory) else Outcome.WRONG
+
+    def _settle(
+        self,
+        attempt: Attempt,
+        outcome: Outcome,
+        result: BindResult | None,
+        failure: BridgeError | None,
+        *,
+        is_lasting: bool,
+    ) -> None:
+        """Note what came of the attempt, and let whoever waited for it go on."""
+        self.throttle.settle(attempt, outcome, is_lasting=is_lasting)
         if self._sharing:
             for sharer in self._sharing.pop(attempt.fingerprint, ()):
                 if sharer.done():
@@ -111,8 +157,8 @@ class UserBinds:
             recent_s = self._recent_s[directory] = deque(maxlen=_RECENT_MAX_COUNT)
         recent_s.append(min(duration_s, _LONGEST_S))
 
-    async def level(self, directory: str, started_s: float, *, was_bound: bool) -> None:
-        """Returns when a refusal has taken as long as a wrong password does in this directory, from the very beginning.
+    async def pad_refusal(self, directory: str, started_s: float, *, was_bound: bool) -> None:
+        """Sleep until this refusal has lasted as long as a recent bind with a wrong password.
 
         Security: a refusal from memory waits as long as some wrong password took of late, look-up and bind; and every
         refusal then waits for the time of another one, and for a little more at random. So what is remembered, what is
@@ -127,3 +173,12 @@ class UserBinds:
         this_s = time.monotonic() - started_s if was_bound else draw(recent_s)
         target_s = max(this_s, another_s) + self._random.uniform(0.0, max(_STRETCH * another_s, _STRETCH_LEAST_S))
         await asyncio.sleep(started_s + target_s - time.monotonic())
+
+
+def _too_many_unknown(attempt: Attempt) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        "too many binds of this user were not answered, or said nothing of the password; there is none for a while",
+        directory=attempt.user[0],
+        server=attempt.server,
+        remedy="Find out why the server does not answer; `mailstore-bridge throttle clear USER` ends the wait.",
+    )

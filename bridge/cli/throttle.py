@@ -26,9 +26,9 @@ def throttle_group() -> None:
 @config_option
 @json_option
 def show_throttle_command(config_path: str, as_json: bool) -> None:
-    """Print whose passwords are not tried any more for a while, and until when."""
+    """Print whose passwords are not tried for a while, and what else is remembered of failed logins."""
     found = read_throttle(load_configuration(config_path))
-    (print_json if as_json else show_held_back)(found)
+    (print_json if as_json else show_throttle)(found)
 
 
 @throttle_group.command("clear")
@@ -55,13 +55,24 @@ def clear_throttle(loaded: Loaded, user: str) -> int:
     return found
 
 
-def show_held_back(found: dict[str, Any]) -> None:
-    """Prints who is held back, and until when."""
+def show_throttle(found: dict[str, Any]) -> None:
+    """Print who is held back and until when, and of whom else failures are remembered."""
+    if not found["remembered"]:
+        click.echo("Nobody is held back, and no failure is remembered.")
+        return
     if not found["held_back"]:
         click.echo("Nobody is held back.")
-        return
-    table = Table("User name, as it was typed last", "Directory", "Wrong passwords", "Held back until")
-    for each in found["held_back"]:
-        cells = (each["userName"], each["directory"], str(each["failure_count"]), each["until"])
+    table = Table(
+        "User name, as it was typed last",
+        "Directory",
+        "Failed binds",
+        "Of unknown outcome",
+        "Refused without a bind",
+        "Held back",
+        "Until",
+    )
+    for each in found["remembered"]:
+        counts = (str(each[f"{name}_count"]) for name in ("failure", "unknown", "refused"))
+        cells = (each["userName"], each["directory"], *counts, "yes" if each["is_held_back"] else "no", each["until"])
         table.add_row(*map(escape, cells))
     Console().print(table)

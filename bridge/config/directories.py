@@ -27,6 +27,7 @@ from bridge.config.schema import (
     as_tuple,
 )
 from bridge.config.values import ServerUrl, parse_domain, parse_fingerprint, parse_name_server, parse_server_url
+from bridge.deadlines import LIST_ANSWER_S, LOGIN_S
 from bridge.mapping import AddressRules, AttributeMap, IdForm, MappingError, parse_item
 from bridge.mapping.addresses import fold_domain
 from bridge.sources.directory.groups import GroupRules, GroupWay
@@ -204,18 +205,33 @@ class BindSection(Section):
 
 
 class TimeoutsSection(Section):
-    """How long is waited; each is a total."""
+    """How long is waited. Each is a total, and ends before the one around it: so the message says what was slow."""
 
-    connect_s: DurationS = Field(5.0, alias="connect", description="For a connection with TLS and bind.")
-    request_s: DurationS = Field(10.0, alias="request", description="For a look-up, and for a user bind.")
-    listing_s: DurationS = Field(90.0, alias="listing", description="For a listing of all users.")
+    connect_s: DurationS = Field(3.0, alias="connect", description="For a connection with TLS and bind.")
+    request_s: DurationS = Field(4.0, alias="request", description="For a look-up, and for a user bind.")
+    listing_s: DurationS = Field(80.0, alias="listing", description="For a listing of all users.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.connect_s >= self.request_s:
+            raise FaultError("connect", "must be shorter than request, inside of which it is waited")
+        if 2 * self.request_s >= LOGIN_S:
+            sentence = f"must be shorter than {LOGIN_S / 2:g}s: a login is a look-up and a bind, and has {LOGIN_S:g} s"
+            raise FaultError("request", sentence)
+        if not self.request_s < self.listing_s < LIST_ANSWER_S:
+            sentence = f"must be longer than request and shorter than {LIST_ANSWER_S:g}s, for which a list is waited"
+            raise FaultError("listing", sentence)
+        return self
 
 
 class PoolSection(Section):
-    """Connections for user binds."""
+    """Connections for look-ups and user binds."""
 
     size: int = Field(8, ge=1, le=1000, description="User binds at once.")
     idle_s: DurationS = Field(60.0, alias="idle", description="How long an unused connection is kept.")
+    max_age_s: DurationS = Field(
+        900.0, alias="max_age", description="How old a connection may become, a fifth more or less."
+    )
     queue: int = Field(64, ge=0, le=100_000, description="Requests that may wait; more are turned away.")
     reuse_binds: bool = Field(True, description="Whether a connection is bound again for the next user.")
 
@@ -305,7 +321,7 @@ class DirectorySection(Section):
     tls: DirectoryTls = Field(DirectoryTls(), description="How certificates are checked.")
     bind: BindSection = Field(description="The service account.")
     timeouts: TimeoutsSection = Field(TimeoutsSection(), description="How long is waited.")
-    pool: PoolSection = Field(PoolSection(), description="Connections for user binds.")
+    pool: PoolSection = Field(PoolSection(), description="Connections for look-ups and user binds.")
     page_size: int = Field(1000, ge=1, le=100_000, description="Entries that are asked for at once.")
     referrals: Literal["error", "ignore"] = Field(
         "error", description="Never followed. ignore leaves out what they lead to; error refuses such a list."
@@ -440,6 +456,11 @@ class DirectorySection(Section):
     def lockout_rules(self) -> tuple[LockoutRule, ...]:
         """Where the directory shows when it locks accounts."""
         return tuple(rule.build() for rule in self._preset.lockout)
+
+    @property
+    def failure_marks(self) -> tuple[str, ...]:
+        """The attributes that take another value when the server counts a failed bind."""
+        return self._preset.failure_marks
 
     @property
     def users_container(self) -> str | None:

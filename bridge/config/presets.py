@@ -47,21 +47,28 @@ class PresetState(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rejection: Literal["account_disabled", "account_expired", "account_locked", "must_change_password"]
+    rejection: Literal[
+        "account_disabled", "account_expired", "account_locked", "must_change_password", "not_at_this_time"
+    ]
     attribute: _Attribute
     equals: str | None = None
     bit: int | None = None
     past: TimeForm | None = None
+    future: TimeForm | None = None
+    hint: bool = False
+    """It says nothing by itself, and only explains a refused bind."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if sum(test is not None for test in (self.equals, self.bit, self.past)) > 1:
-            raise ValueError("takes one of equals, bit and past")
+        if sum(test is not None for test in (self.equals, self.bit, self.past, self.future)) > 1:
+            raise ValueError("takes one of equals, bit, past and future")
         return self
 
     def build(self) -> AccountState:
         """The state as the mapping tests it."""
-        return AccountState(Rejection(self.rejection), self.attribute, self.equals, self.bit, self.past)
+        return AccountState(
+            Rejection(self.rejection), self.attribute, self.equals, self.bit, self.past, self.future, self.hint
+        )
 
 
 class PresetGroups(BaseModel):
@@ -169,6 +176,8 @@ class Preset(BaseModel):
     """Where the directory shows when it locks accounts: each place, the strictest counts."""
     password_changed: tuple[_Attribute, ...] = ()
     """Attributes that take another value when a password is set."""
+    failure_marks: tuple[_Attribute, ...] = ()
+    """Attributes that take another value when the server counts a failed bind."""
     ignored_references: tuple[Annotated[str, _parsed_by(parse_dn)], ...] = ()
     """Partitions beside the users' own in which nobody is a person, each by its first RDN: `DC=DomainDnsZones`."""
     repeats_cookies: bool = False

@@ -142,14 +142,14 @@ class Endpoint:
 
     async def _load_holders(self) -> Mapping[str, str]:
         if self._holders is None:
-            self._holders = self.authenticator.contested = await self._store.load_holders(self.path)
+            self._holders = self.authenticator.selection.contested = await self._store.load_holders(self.path)
             self._told = self._holders
         return self._holders
 
     async def _save_holders(self, holders: Mapping[str, str]) -> None:
         if holders != self._holders:
             await self._store.save_holders(self.path, holders)
-            self._holders = self.authenticator.contested = holders
+            self._holders = self.authenticator.selection.contested = holders
 
     async def _current_snapshots(self) -> tuple[Snapshot, ...]:
         outcomes = await asyncio.gather(
@@ -173,7 +173,11 @@ class Endpoint:
 
     def health(self, now_s: float) -> EndpointHealth:
         """How the endpoint fares: unavailable where it could not answer a listing now."""
-        problems = tuple(problem for directory in self.directories for problem in _problems(directory, now_s))
+        problems = tuple(
+            problem
+            for directory in self.directories
+            for problem in (*_problems(directory, now_s), *self.authenticator.problems(directory.source.name))
+        )
         if any(directory.answerable is None for directory in self.directories):
             return EndpointHealth(self.path, Status.UNAVAILABLE, problems)
         return EndpointHealth(self.path, Status.DEGRADED if problems else Status.OK, problems)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
 import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -28,6 +29,13 @@ _READ_BYTES = 64 * 1024
 _LAST_MESSAGE_ID = 2**31 - 1
 """RFC 4511 §4.1.1.1."""
 _SETTLE_ROUNDS = 3
+_KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+"""Seconds, and how often (tcp(7)): firewalls that forget after a minute see traffic before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,12 @@ class Connection(asyncio.BufferedProtocol):
         self._gathered: list[bytes] = []
         self._streaming: Exchange | None = None
         """The search whose entry came last: more of them will follow."""
+        self.received_count = 0
+        """How often something has come from the server: a sign that it is still there."""
+        self.bound_for_s: float | None = None
+        """How long the bind holds, by the ticket that it was made with; None where it has no end of its own."""
+        self.ends_at_s = float("inf")
+        """When the connection is too old to be used again, by `Clock.monotonic_s`; its keeper sets it."""
 
     # What is asked
 
@@ -120,8 +134,13 @@ class Connection(asyncio.BufferedProtocol):
         try:
             return await exchange.done
         except asyncio.CancelledError:
-            self._abandon(exchange)
+            self.abandon(exchange)
             raise
+
+    def abandon(self, exchange: Exchange) -> None:
+        """Give up an operation that is in flight; what still comes for it is dropped."""
+        if self._exchanges.pop(exchange.message_id, None) is not None and self.is_usable:
+            self._gather(messages.write_abandon(self._next_id(), exchange.message_id))  # behind what it abandons
 
     @property
     def is_usable(self) -> bool:
@@ -148,6 +167,12 @@ class Connection(asyncio.BufferedProtocol):
     def has_ranges(self) -> bool:
         """Whether an attribute of any entry came in pieces (`member;range=0-1499`)."""
         return self._entry_reader.has_ranges
+
+    def keep_alive(self) -> None:
+        """Have the system ask a silent peer for a sign of life, and close the connection where none comes."""
+        transport = self._require_transport()
+        for level, option, value in _KEEP_ALIVE:
+            transport.get_extra_info("socket").setsockopt(level, option, value)
 
     def begin_handshake(self) -> asyncio.Transport:
         """The transport over which TLS is begun now.
@@ -205,6 +230,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Takes what has been read; a broken protocol ends the connection."""
+        self.received_count += 1
         try:
             self._receive(bytes(self._read_buffer[:nbytes]))
         except BerError as error:
@@ -336,10 +362,6 @@ class Connection(asyncio.BufferedProtocol):
             raise self.peer.unavailable("the connection has used up its message ids")
         self._last_id += 1
         return self._last_id
-
-    def _abandon(self, exchange: Exchange) -> None:
-        if self._exchanges.pop(exchange.message_id, None) is not None and self.is_usable:
-            self._gather(messages.write_abandon(self._next_id(), exchange.message_id))  # behind what it abandons
 
     def _require_transport(self) -> asyncio.Transport:
         if self._failure is not None:

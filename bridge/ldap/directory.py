@@ -7,13 +7,14 @@ make a login wait.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from bridge.clock import SystemClock
 from bridge.deadlines import Deadlines
-from bridge.errors import DirectoryRefused, DirectoryUnavailable
+from bridge.directory import LookUp
+from bridge.errors import DirectoryRefused, DirectoryUnavailable, OutcomeUnknown
 from bridge.events import CertificateSeen, OperationEnded
 from bridge.ldap import messages
 from bridge.ldap.binds import BindConnections
@@ -27,16 +28,23 @@ from bridge.ldap.servers import Servers
 from bridge.ldap.service_account import ServiceAccount
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
     from bridge.clock import Clock
-    from bridge.directory import BindResult, Entry, EntryStream, RootDSE, SearchRequest
+    from bridge.directory import BindResult, EntryStream, RootDSE, SearchRequest
+    from bridge.errors import DirectoryError
     from bridge.events import Observer
     from bridge.ldap.connection import Connection
     from bridge.ldap.discovery import Discovery
     from bridge.ldap.messages import Response
     from bridge.ldap.settings import LdapSettings, ServerAddress
     from bridge.model import Secret
+
+
+_CONNECTING_PART = 0.75
+"""The part of a bind's time in which a connection must be had: what is left is for the answer."""
+_INNER_PART = 0.95
+"""The part of a listing's time that its pages get: they end before the listing does, and say which server was slow."""
 
 
 class LdapDirectory:
@@ -65,8 +73,8 @@ class LdapDirectory:
             sleep=sleep,
         )
         self._account = ServiceAccount(settings, clock)
-        self._lookups = LookupConnections(settings, self._account)
-        self._binds = BindConnections(settings, self._servers)
+        self._binds = BindConnections(settings, self._servers, clock)
+        self._lookups = LookupConnections(settings, self._account, clock, self._binds.suspect)
         queue = settings.queue_limit_count
         self._lookup_limiter = Limiter(self.name, settings.limits.lookups_in_flight_count, queue)
         self._bind_limiter = Limiter(self.name, settings.bind_connection_count, queue)
@@ -88,47 +96,71 @@ class LdapDirectory:
         self._servers.replace(servers)
         self._lookups.retain(servers)
 
-    async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
-        """The entries of a small search by the service account."""
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The URLs of the servers that are known now, those that are asked first at the front."""
+        return self._servers.urls
 
-        async def attempt(server: ServerAddress) -> tuple[Entry, ...]:
+    def set_aside(self, server: str, error: DirectoryError) -> None:
+        """Ask `server` last until it has been tried in the background."""
+        with suppress(DirectoryUnavailable):
+            self._servers.set_aside(self._servers.named(server), error)
+
+    async def look_up(self, search: SearchRequest, server: str | None = None, *, must_find: bool = False) -> LookUp:
+        """Ask the first server that answers, or `server` alone, for the entries of a small search."""
+
+        async def attempt(server: ServerAddress) -> LookUp:
             with self._observed("look_up", server):
-                return await self._lookups.search(server, search)
+                return LookUp(await self._lookups.search(server, search, must_find=must_find), server.url)
 
         try:
             with self._request_time.begin():
                 async with self._lookup_limiter:
-                    return await self._servers.first(attempt, self._request_time.timeout_s)
+                    return await self._servers.first(attempt, self._request_time.timeout_s, server)
         except TimeoutError as error:
             raise self._too_slow("the look-up", self._request_time.timeout_s) from error
 
-    async def bind(self, dn: str, password: Secret) -> BindResult:
-        """The answer to exactly one simple bind, which is never repeated."""
+    async def bind(self, dn: str, password: Secret, server: str | None = None) -> BindResult:
+        """The answer to exactly one simple bind at `server`, or at the first one; it is never repeated."""
         if not password:
             raise ValueError("an empty password would bind anonymously and succeed (RFC 4513 §5.1.2)")
-        server = None
+        chosen = None
         try:
             with self._request_time.begin():
                 async with self._bind_limiter:
-                    server, connection = await self._binds.take(self._request_time.timeout_s)
-                    return await self._bind(server, connection, dn, password)
+                    chosen, connection = await self._binds.take(self._request_time.timeout_s * _CONNECTING_PART, server)
+                    return await self._bind(chosen, connection, dn, password)
         except TimeoutError as error:
-            failure = self._too_slow("the user bind", self._request_time.timeout_s)
-            if server is not None:
-                self._servers.set_aside(server, failure)
-            raise failure from error
+            if chosen is None:
+                raise self._too_slow("the wait for a user bind", self._request_time.timeout_s) from error
+            raise self._unanswered(chosen, f"within {self._request_time.timeout_s:g} s") from error
 
     async def _bind(self, server: ServerAddress, connection: Connection, dn: str, password: Secret) -> BindResult:
+        """Bind. From here on the password may have been sent, whatever comes."""
         try:
             with self._observed("user_bind", server):
                 response = await connection.bind(dn, password, messages.ASK_FOR_PASSWORD_POLICY)
-        except BaseException as error:
+        except DirectoryUnavailable as error:
             connection.abort()
-            if isinstance(error, DirectoryUnavailable):
-                self._servers.set_aside(server, error)
+            raise self._unanswered(server, f"before {error.detail}") from error
+        except BaseException:
+            connection.abort()
             raise
         self._binds.keep(server, connection)
         return self._judge(response, server, connection)
+
+    def _unanswered(self, server: ServerAddress, when: str) -> OutcomeUnknown:
+        """The error for a bind that was sent and not answered; its server is set aside."""
+        self._binds.suspect(server)
+        self._lookups.retire(server)
+        failure = OutcomeUnknown(
+            f"the user bind was not answered {when}",
+            directory=self.name,
+            server=server.url,
+            remedy="Check the load of the server, and whether it can check passwords itself or asks another for it.",
+        )
+        self._servers.set_aside(server, failure)
+        return failure
 
     def _judge(self, response: Response, server: ServerAddress, connection: Connection) -> BindResult:
         try:
@@ -139,13 +171,17 @@ class LdapDirectory:
             raise
 
     @asynccontextmanager
-    async def open_listing(self, began_s: float | None = None) -> AsyncIterator[EntryStream]:
+    async def open_listing(
+        self, began_s: float | None = None, avoid: Collection[str] = ()
+    ) -> AsyncIterator[EntryStream]:
         """Open a connection of its own to one server for whole searches."""
         timeout_s, now_s = self._settings.listing_timeout_s, asyncio.get_running_loop().time()
         due_s = (now_s if began_s is None else began_s) + timeout_s
         try:
             async with asyncio.timeout_at(due_s):
-                server, connection, root = await self._servers.first(self._connect_and_greet, due_s - now_s)
+                server, connection, root = await self._servers.first(
+                    self._connect_and_greet, due_s - now_s, avoid=avoid
+                )
                 try:
                     with self._observed("listing", server):
                         yield PagedSearch(
@@ -154,7 +190,7 @@ class LdapDirectory:
                             root,
                             pace=self._pace,
                             observe=self._observe,
-                            page_timeout_s=self._page_timeout_s(due_s),
+                            page_timeout_s=self._page_timeout_s(due_s, avoid),
                         )
                 except DirectoryUnavailable as error:
                     self._servers.set_aside(server, error)
@@ -164,10 +200,10 @@ class LdapDirectory:
         except TimeoutError as error:
             raise self._too_slow("the listing", timeout_s) from error
 
-    def _page_timeout_s(self, due_s: float) -> float | None:
-        """How long a page may take, so that time is left for the servers that come next; None where there is none."""
-        server_count = len(self._servers.in_order())
-        return None if server_count == 1 else (due_s - asyncio.get_running_loop().time()) / server_count
+    def _page_timeout_s(self, due_s: float, avoid: Collection[str]) -> float:
+        """How long a page may take, so that time is left for the servers that come next, and to say who was slow."""
+        server_count = len([url for url in self._servers.urls if url not in avoid])
+        return (due_s - asyncio.get_running_loop().time()) * _INNER_PART / max(1, server_count)
 
     async def probe(self) -> RootDSE:
         """What the preferred server that answers says of itself, after the service bind."""

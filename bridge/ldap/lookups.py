@@ -1,55 +1,102 @@
-"""Look-ups: small searches by the service account that share one connection per server, many at a time."""
+"""Look-ups: small searches by the service account that share one connection per server, many at a time.
+
+A connection is never better than its last answer: what may mean that it isn't ours any more retires it, and the search
+is asked once more on a new one. Searches may be repeated; nothing else goes through here.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from bridge.deadlines import Deadlines
+from bridge.directory import Scope
 from bridge.errors import DirectoryUnavailable, SearchIncomplete
+from bridge.ldap.ages import Ages
 from bridge.ldap.ranges import complete_ranges
 from bridge.ldap.references import find_needed
-from bridge.ldap.results import SIZE_LIMIT_EXCEEDED, SUCCESS, search_error
+from bridge.ldap.results import LOST_SESSION, NO_SUCH_OBJECT, SIZE_LIMIT_EXCEEDED, SUCCESS, search_error
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
+    from bridge.clock import Clock
     from bridge.directory import Entry, SearchRequest
-    from bridge.ldap.connection import Connection
+    from bridge.ldap.connection import Connection, Exchange
+    from bridge.ldap.messages import Response
     from bridge.ldap.service_account import ServiceAccount
     from bridge.ldap.settings import LdapSettings, ServerAddress
+
+_PATIENCE = 0.5
+"""The part of a request's time after which a silent connection is no longer waited for alone."""
+
+
+class _Answer(NamedTuple):  # made for each look-up
+    """What ended a search, and where."""
+
+    connection: Connection
+    exchange: Exchange
+    response: Response
 
 
 class LookupConnections:
     """One bound connection for each server that is in use, opened when it is needed."""
 
-    def __init__(self, settings: LdapSettings, account: ServiceAccount) -> None:
+    def __init__(
+        self,
+        settings: LdapSettings,
+        account: ServiceAccount,
+        clock: Clock,
+        suspect: Callable[[ServerAddress], None],
+    ) -> None:
+        """`suspect` is told of a server whose kept connection has fallen silent: it is seldom the only one."""
         self._settings = settings
         self._account = account
+        self._clock = clock
+        self._suspect = suspect
+        self._ages = Ages(settings, clock)
+        self._patience = Deadlines(settings.request_timeout_s * _PATIENCE)
         self._openings: dict[ServerAddress, asyncio.Task[Connection]] = {}
+        self._used_at_s: dict[ServerAddress, float] = {}
+        self._sweep: asyncio.TimerHandle | None = None
 
-    async def search(self, server: ServerAddress, search: SearchRequest) -> tuple[Entry, ...]:
+    async def search(
+        self, server: ServerAddress, search: SearchRequest, *, must_find: bool = False
+    ) -> tuple[Entry, ...]:
         """The entries that match at `server`, at most `size_limit_count`.
 
-        Raises `SearchIncomplete` and its kin where they may not be all; `TimeoutError` comes from outside and retires
-        the connection, as it may hang.
+        With `must_find`, an empty answer of a kept connection is asked for once more on a new one. Raises
+        `SearchIncomplete` and its kin where the entries may not be all; `TimeoutError` comes from outside.
         """
-        connection, is_fresh = await self._connection(server)
+        connection, is_new = await self._connection(server)
+        answer: _Answer | None = None
         try:
-            return await self._search_on(connection, search)
+            answer = await (self._ask(connection, search) if is_new else self._ask_kept(server, connection, search))
         except DirectoryUnavailable:
-            if is_fresh or connection.is_usable:
+            if is_new or connection.is_usable:
                 raise
-        # The server had closed the kept connection, as servers do; a search may be asked again.
-        connection, _ = await self._connection(server)
-        return await self._search_on(connection, search)
+        is_of_kept = not is_new and (answer is None or answer.connection is connection)
+        if answer is None or (is_of_kept and _may_be_lost(answer, must_find=must_find)):
+            self._retire_if_kept(server, connection)
+            connection, _ = await self._connection(server)
+            answer = await self._ask(connection, search)
+        return await self._conclude(answer, search)
 
     def retain(self, servers: Collection[ServerAddress]) -> None:
         """No connection is kept to other servers than these; what is in flight has the time of a request to end."""
         for gone in self._openings.keys() - set(servers):
-            self._openings.pop(gone).add_done_callback(self._close_later)
+            self.retire(gone)
+
+    def retire(self, server: ServerAddress) -> None:
+        """No further look-up uses the connection to `server`; those in flight have the time of a request to end."""
+        opening = self._openings.pop(server, None)
+        if opening is not None:
+            opening.add_done_callback(self._close_later)
 
     async def aclose(self) -> None:
         """Every connection is closed, those that are being opened too."""
+        if self._sweep is not None:
+            self._sweep.cancel()
         openings, self._openings = list(self._openings.values()), {}
         for opening in openings:
             opening.cancel()
@@ -57,18 +104,63 @@ class LookupConnections:
             if not isinstance(outcome, BaseException):
                 outcome.close()
 
-    async def _search_on(self, connection: Connection, search: SearchRequest) -> tuple[Entry, ...]:
+    async def _ask(self, connection: Connection, search: SearchRequest) -> _Answer:
         exchange = connection.send_search(search)
+        return _Answer(connection, exchange, await connection.wait(exchange))
+
+    async def _ask_kept(self, server: ServerAddress, connection: Connection, search: SearchRequest) -> _Answer:
+        """The answer of a kept connection, or of a new one where this one stays silent.
+
+        A connection that has brought something meanwhile is alive and its server slow: then it is waited for.
+        """
+        exchange, received_count = connection.send_search(search), connection.received_count
         try:
-            response = await connection.wait(exchange)
+            try:
+                with self._patience.begin():
+                    return _Answer(connection, exchange, await asyncio.shield(exchange.done))
+            except TimeoutError:
+                if connection.received_count != received_count:
+                    return _Answer(connection, exchange, await asyncio.shield(exchange.done))
+            self._suspect(server)
+            self._retire_if_kept(server, connection)
+            return await self._race(server, connection, exchange, search)
         except asyncio.CancelledError:
-            self._retire(connection)
+            connection.abandon(exchange)
+            if connection.received_count == received_count:
+                self._suspect(server)
+                self._retire_if_kept(server, connection)
             raise
-        reached_limit = response.result_code == SIZE_LIMIT_EXCEEDED and (
-            len(exchange.entries) >= search.size_limit_count > 0
-        )
-        if response.result_code != SUCCESS and not reached_limit:
-            raise search_error(response, connection.peer, search.base)
+
+    async def _race(
+        self, server: ServerAddress, silent: Connection, exchange: Exchange, search: SearchRequest
+    ) -> _Answer:
+        """The answer that comes first: of the connection that was silent, or of a new one."""
+
+        async def ask_anew() -> _Answer:
+            connection, _ = await self._connection(server)
+            return await self._ask(connection, search)
+
+        again = asyncio.create_task(ask_anew())
+        try:
+            await asyncio.wait((exchange.done, again), return_when=asyncio.FIRST_COMPLETED)
+            if exchange.done.done() and exchange.done.exception() is None:
+                return _Answer(silent, exchange, exchange.done.result())
+            found = await again
+        finally:
+            if not again.done():
+                again.cancel()
+        silent.abandon(exchange)
+        return found
+
+    async def _conclude(self, answer: _Answer, search: SearchRequest) -> tuple[Entry, ...]:
+        """The entries that an answer stands for. Raises what the answer says instead."""
+        connection, exchange, response = answer
+        if response.result_code != SUCCESS:
+            if response.result_code == NO_SUCH_OBJECT and search.scope is Scope.BASE:
+                return ()
+            reached_limit = len(exchange.entries) >= search.size_limit_count > 0
+            if response.result_code != SIZE_LIMIT_EXCEEDED or not reached_limit:
+                raise search_error(response, connection.peer, search.base)
         needed = find_needed(exchange.references, self._settings) if exchange.references else None
         if needed is not None:
             raise SearchIncomplete(
@@ -87,26 +179,54 @@ class LookupConnections:
 
         However many ask, it is opened once, whoever of them goes away meanwhile.
         """
+        now_s = self._clock.monotonic_s()
         opening = self._openings.get(server)
-        if opening is not None and opening.done() and _is_usable(opening):
-            return opening.result(), False
-        is_fresh = opening is None or not opening.done()
-        if opening is None or opening.done():
-            is_fresh = True
-            opening = self._openings[server] = asyncio.create_task(self._account.connect(server))
+        if opening is not None and opening.done():
+            if _is_usable(opening) and self._may_be_used(server, opening.result(), now_s):
+                self._used_at_s[server] = now_s
+                return opening.result(), False
+            self.retire(server)
+            opening = None
+        if opening is None:
+            opening = self._openings[server] = asyncio.create_task(self._open(server))
             opening.add_done_callback(_is_usable)  # fetches its exception, where everybody has gone away
-        return await asyncio.shield(opening), is_fresh
+        self._used_at_s[server] = now_s
+        return await asyncio.shield(opening), True
+
+    def _may_be_used(self, server: ServerAddress, connection: Connection, now_s: float) -> bool:
+        return now_s < connection.ends_at_s and now_s - self._used_at_s[server] < self._settings.idle_s
+
+    async def _open(self, server: ServerAddress) -> Connection:
+        connection = await self._account.connect(server)
+        self._ages.begin(connection)
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(self._settings.idle_s, self._close_unused)
+        return connection
+
+    def _close_unused(self) -> None:
+        """Closes what nobody has needed for `idle_s`, or is too old, and comes again while anything is left."""
+        self._sweep = None
+        now_s = self._clock.monotonic_s()
+        for server, opening in list(self._openings.items()):
+            if opening.done() and not (_is_usable(opening) and self._may_be_used(server, opening.result(), now_s)):
+                self.retire(server)
+        if self._openings:
+            self._sweep = asyncio.get_running_loop().call_later(self._settings.idle_s, self._close_unused)
 
     def _close_later(self, opening: asyncio.Task[Connection]) -> None:
         if _is_usable(opening):
             asyncio.get_running_loop().call_later(self._settings.request_timeout_s, opening.result().close)
 
-    def _retire(self, connection: Connection) -> None:
-        """No further look-up uses the connection, as it may hang; those in flight have the time of a request to end."""
-        for server, opening in self._openings.items():
-            if opening.done() and _is_usable(opening) and opening.result() is connection:
-                self._close_later(self._openings.pop(server))
-                return
+    def _retire_if_kept(self, server: ServerAddress, connection: Connection) -> None:
+        """No further look-up uses this very connection; another one that has taken its place stays."""
+        opening = self._openings.get(server)
+        if opening is not None and opening.done() and (not _is_usable(opening) or opening.result() is connection):
+            self.retire(server)
+
+
+def _may_be_lost(answer: _Answer, *, must_find: bool) -> bool:
+    """Whether the answer may mean that the connection is not bound any more as whom it was."""
+    return answer.response.result_code in LOST_SESSION or (must_find and not answer.exchange.entries)
 
 
 def _is_usable(opening: asyncio.Task[Connection]) -> bool:

@@ -82,7 +82,7 @@ class PagedSearch:
         *,
         pace: Pace,
         observe: Observer,
-        page_timeout_s: float | None = None,
+        page_timeout_s: float,
     ) -> None:
         """A page that takes longer than `page_timeout_s` ends the listing, so that another server can be asked."""
         self._page_timeout_s = page_timeout_s

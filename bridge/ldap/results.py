@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from bridge.ldap.messages import Response
 
 SUCCESS = 0
+OPERATIONS_ERROR = 1
 PROTOCOL_ERROR = 2
 TIME_LIMIT_EXCEEDED = 3
 SIZE_LIMIT_EXCEEDED = 4
@@ -59,6 +60,10 @@ OTHER = 80
 
 ASK_ANOTHER_SERVER = frozenset((BUSY, UNAVAILABLE, OTHER))
 """What one server says of itself, so that the next one may know better."""
+LOST_SESSION = frozenset(
+    (OPERATIONS_ERROR, STRONGER_AUTH_REQUIRED, INSUFFICIENT_ACCESS_RIGHTS, UNWILLING_TO_PERFORM, OTHER)
+)
+"""What an answer on a kept connection may say because the server has forgotten who is bound there."""
 
 SASL_LAYER_REMEDY = (
     "Use ldaps:// or StartTLS, and let the server take SASL without a layer of its own over TLS "

@@ -10,11 +10,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from bridge.deadlines import Deadlines
 from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable
 from bridge.events import ServerRestored, ServerSetAside, ServersKnown
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from bridge.clock import Clock
     from bridge.events import Observer
@@ -24,6 +25,8 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_S = 5.0
 _LONGEST_PAUSE_S = 300.0
+_INNER_PART = 0.95
+"""The part of the caller's time that servers get: a deadline ends before the one around it, and says who was slow."""
 
 
 @dataclass(slots=True)
@@ -67,6 +70,7 @@ class Servers:
         self._servers = list(servers)
         self._absent: dict[ServerAddress, _Absence] = {}
         self._returned: dict[ServerAddress, _Return] = {}
+        self._whole_times: dict[float, Deadlines] = {}
         self._clock = clock
         self._observe = observe
         self._probe = probe
@@ -114,43 +118,81 @@ class Servers:
         self._observe(ServerRestored(self._directory, server.url))
 
     async def first(
-        self, attempt: Callable[[ServerAddress], Awaitable[T]], timeout_s: float, *, proves: bool = True
+        self,
+        attempt: Callable[[ServerAddress], Awaitable[T]],
+        timeout_s: float,
+        url: str | None = None,
+        *,
+        avoid: Collection[str] = (),
+        proves: bool = True,
     ) -> T:
-        """What `attempt` gives at the first server that is not unavailable.
+        """What `attempt` gives at the first server at which it doesn't fail, or at the server `url` alone.
 
-        No server may take more than its even share of `timeout_s`, so that one which hangs leaves time for the next;
-        the last one has until the deadline of the caller, which must set one.
-        Only what may be repeated belongs into `attempt`; `proves` says whether its success shows that the server is
-        well. Raises `DirectoryUnavailable` where none is left; any other exception is an answer and passes.
+        No server may take more than its even share of `timeout_s`, so that one which hangs leaves time for the next,
+        and each is ended before the caller's own deadline, so that the error names it.
+        `attempt` must be idempotent. `proves`: success marks the server healthy. Servers in `avoid` are not asked.
+
+        A server at which something fails is set aside; where it refuses, only if another one does what was asked.
+        Raises the failure that all servers have in common, or `DirectoryUnavailable` with what each of them said.
         """
-        servers = self.in_order()
-        if not servers and self._find is not None:
-            await self._find()
-            servers = self.in_order()
+        servers = await self._choose(url, avoid)
         clock = asyncio.get_running_loop().time
-        deadline_s = clock() + timeout_s
-        failures: list[DirectoryUnavailable] = []
+        deadline_s = clock() + timeout_s * _INNER_PART
+        failures: list[tuple[ServerAddress, DirectoryError]] = []
         for position, server in enumerate(servers):
-            remaining_count = len(servers) - position
-            share_s = max(0.0, deadline_s - clock()) / remaining_count
+            share_s = max(0.0, deadline_s - clock()) / (len(servers) - position)
             try:
-                if remaining_count == 1:  # the caller's own deadline is its share
-                    found = await attempt(server)
+                if len(servers) == 1:
+                    with self._whole_time(timeout_s).begin():
+                        found = await attempt(server)
                 else:
                     async with asyncio.timeout(share_s):
                         found = await attempt(server)
             except TimeoutError as error:
-                failure = self._slow(server, share_s)
+                failure: DirectoryError = self._slow(server, share_s)
                 failure.__cause__ = error
-            except DirectoryUnavailable as error:
+            except DirectoryError as error:
                 failure = error
             else:
+                for failed, reason in failures:
+                    self.set_aside(failed, reason)
                 if proves and self._absent:
                     self.welcome(server)
                 return found
-            self.set_aside(server, failure)
-            failures.append(failure)
-        raise _all_failed(failures)
+            if isinstance(failure, DirectoryUnavailable):
+                self.set_aside(server, failure)
+            failures.append((server, failure))
+        raise summarize([failure for _, failure in failures])
+
+    def _whole_time(self, timeout_s: float) -> Deadlines:
+        """The time that a server has who is the only one; logins come in great numbers."""
+        found = self._whole_times.get(timeout_s)
+        if found is None:
+            found = self._whole_times[timeout_s] = Deadlines(timeout_s * _INNER_PART)
+        return found
+
+    async def _choose(self, url: str | None, avoid: Collection[str]) -> Sequence[ServerAddress]:
+        """The servers to be asked, one after the other."""
+        if url is not None:
+            return (self.named(url),)
+        servers = self.in_order()
+        if not servers and self._find is not None:
+            await self._find()
+            servers = self.in_order()
+        return [server for server in servers if server.url not in avoid] if avoid else servers
+
+    def named(self, url: str) -> ServerAddress:
+        """The server of that URL. Raises `DirectoryUnavailable` where there is none any more."""
+        for server in self._servers:
+            if server.url == url:
+                return server
+        detail = "it is none of the directory's servers any more"
+        raise DirectoryUnavailable(detail, directory=self._directory, server=url)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The URLs of all servers, those that are asked first at the front."""
+        return tuple(server.url for server in self.in_order())
 
     async def aclose(self) -> None:
         """Nothing is tried any more."""
@@ -198,10 +240,12 @@ def _double(pause_s: float) -> float:
     return min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-def _all_failed(failures: list[DirectoryUnavailable]) -> DirectoryUnavailable:
-    """One error for all: the only one, or one that names each server with what was wrong there."""
+def summarize(failures: Sequence[DirectoryError]) -> DirectoryError:
+    """One error for all servers: what all agree upon, or one that names each with what was wrong there."""
     first = failures[0]
     if len(failures) == 1:
+        return first
+    if not isinstance(first, DirectoryUnavailable) and len({(type(each), each.result_code) for each in failures}) == 1:
         return first
     detail = "no server answers: " + "; ".join(f"{failure.server}: {failure.detail}" for failure in failures)
     error = DirectoryUnavailable(detail, directory=first.directory, remedy=first.remedy)

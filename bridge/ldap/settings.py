@@ -70,7 +70,7 @@ class DiscoverySettings:
     """Other domains in which servers may lie."""
     nameservers: tuple[tuple[str, int], ...] = ()
     """Addresses and ports of the name servers; those of the system where it is empty."""
-    timeout_s: float = 5.0
+    timeout_s: float = 3.0
     """For one question."""
 
 
@@ -111,16 +111,18 @@ class LdapSettings:
     bind_password: Secret | None = None
     sasl: SaslSettings | None = None
     """How the service account binds instead of with a DN and a password."""
-    connect_timeout_s: float = 5.0
+    connect_timeout_s: float = 3.0
     """To be connected, with TLS and the service bind."""
-    request_timeout_s: float = 10.0
+    request_timeout_s: float = 4.0
     """For a look-up or a user bind in all, over every server that is tried."""
-    listing_timeout_s: float = 90.0
+    listing_timeout_s: float = 80.0
     """For a whole listing."""
     bind_connection_count: int = 8
     """User binds at once, each on a connection of its own."""
     idle_s: float = 60.0
-    """How long an unused bind connection is kept."""
+    """How long an unused connection is kept: firewalls forget those that are silent."""
+    max_age_s: float = 900.0
+    """How old a connection may become, a fifth more or less: names in the DNS move, binds end by themselves."""
     queue_limit_count: int = 64
     """Requests that wait for a connection; one more is turned away."""
     reuse_bind_connections: bool = True

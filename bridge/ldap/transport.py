@@ -78,6 +78,7 @@ async def _connect(connection: Connection, settings: LdapSettings, server: Serve
             server_hostname=host,
             happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY_S,
         )
+    connection.keep_alive()
     if server.start_tls:
         await _start_tls(connection, settings, server)
     if settings.fingerprints and server.uses_tls:

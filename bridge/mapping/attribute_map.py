@@ -40,7 +40,7 @@ class IdForm(Enum):
 class AccountState:
     """An attribute that tells that an account may not be used.
 
-    The test is one of `equals`, `bit` and `past`; without any, the attribute need only be there.
+    The test is one of `equals`, `bit`, `past` and `future`; without any, the attribute need only be there.
     """
 
     rejection: Rejection
@@ -51,6 +51,10 @@ class AccountState:
     """A number of which this bit is set."""
     past: TimeForm | None = None
     """A time that has passed, written in this form."""
+    future: TimeForm | None = None
+    """A time that has not come yet."""
+    is_hint: bool = False
+    """Whether it says nothing by itself, and only explains why a server refuses: a lock may be over and leave it."""
     key: str = field(init=False, repr=False)
     """The attribute in lower case."""
 
@@ -70,9 +74,10 @@ class AccountState:
             return any(value.lower() == self.equals.lower() for value in values)
         if self.bit is not None:
             return any(int(value) & self.bit for value in values if re.fullmatch(r"-?\d+", value, re.ASCII))
-        if self.past is not None:
-            times_s = [parse_time_s(value, self.past) for value in values]
-            return any(found_s is not None and found_s <= now_s for found_s in times_s)
+        form = self.past or self.future
+        if form is not None:
+            times_s = [found_s for value in values if (found_s := parse_time_s(value, form)) is not None]
+            return any((found_s <= now_s) is (self.past is not None) for found_s in times_s)
         return True
 
 
@@ -145,7 +150,7 @@ class AttributeMap:
     def account_rejection(self, entry: Entry, now_s: float) -> Rejection | None:
         """Why the account may not be used at `now_s`, in seconds since 1970; or None."""
         for state in self.account_states:
-            if state.key in entry.attributes and state.applies(entry, now_s):
+            if state.key in entry.attributes and not state.is_hint and state.applies(entry, now_s):
                 return state.rejection
         return None
 

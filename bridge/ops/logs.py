@@ -31,7 +31,7 @@ from bridge.events import (
     ServersKnown,
     UserAuthenticated,
 )
-from bridge.model import Accepted
+from bridge.model import Accepted, Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -206,7 +206,8 @@ def _log_login(logger: FilteringBoundLogger, event: UserAuthenticated, *, userna
     fields |= {"reason": verdict.reason.value, "result_code": event.result_code}
     if usernames:
         fields |= {"diagnostic_message": event.diagnostic_message, "detail": event.detail}
-    (logger.error if event.detail else logger.info)("login.rejected", **fields)
+    is_fault = verdict.reason is Rejection.AMBIGUOUS_USER  # nobody can log in by that name until it is mended
+    (logger.error if is_fault else logger.info)("login.rejected", **fields)
 
 
 class _Handler(logging.Handler):

@@ -134,12 +134,15 @@ class GuardState:
 
     withheld_since_s: float | None = field(init=False, repr=False, compare=False)
     """Since when something is withheld, in seconds since 1970."""
+    is_tripped: bool = field(init=False, repr=False, compare=False)
+    """Whether something is withheld because too many were missing."""
 
     def __post_init__(self) -> None:
         # Both are asked for by every look at the health: of a hundred thousand removals it takes a third of a second.
         digest = digest_of(withheld.removal for withheld in self.withheld) if self.withheld else None
         object.__setattr__(self, "digest", digest)
         object.__setattr__(self, "withheld_since_s", min((held.since_s for held in self.withheld), default=None))
+        object.__setattr__(self, "is_tripped", any(held.held_by is HeldBy.LIMIT for held in self.withheld))
 
 
 def digest_of(removals: Iterable[Removal]) -> str:

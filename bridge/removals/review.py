@@ -57,7 +57,7 @@ class Review:
     @property
     def is_tripped(self) -> bool:
         """Whether there are too many removals."""
-        return any(withheld.held_by is HeldBy.LIMIT for withheld in self.guard.withheld)
+        return self.guard.is_tripped
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import secrets
 import ssl
 from typing import TYPE_CHECKING
 
-from bridge.authentication.memory_throttle import MemoryThrottle, ThrottleRules
+from bridge.authentication.memories import ThrottleRules
+from bridge.authentication.memory_throttle import MemoryThrottle
 from bridge.clock import SystemClock
 from bridge.directory import Scope
 from bridge.errors import ConfigurationError
@@ -58,6 +59,7 @@ def ldap_settings(loaded: Loaded, position: int) -> LdapSettings:
         listing_timeout_s=section.timeouts.listing_s,
         bind_connection_count=section.pool.size,
         idle_s=section.pool.idle_s,
+        max_age_s=section.pool.max_age_s,
         queue_limit_count=section.pool.queue,
         reuse_bind_connections=section.pool.reuse_binds,
         page_size_count=section.page_size,
@@ -126,6 +128,7 @@ def make_source(loaded: Loaded, position: int, observe: Observer) -> DirectorySo
         groups=section.group_rules,
         password_changed=section.password_changed,
         lockout=section.lockout_rules,
+        failure_marks=section.failure_marks,
         groups_ttl_s=configuration.cache.ttl_s,
         min_user_count=configuration.removals_of(section).min_users,
     )

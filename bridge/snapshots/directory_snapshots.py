@@ -115,6 +115,12 @@ class DirectorySnapshots:
         age_s = self.age_s
         return self._snapshot if age_s is not None and age_s < self.policy.stale_if_error_s else None
 
+    @property
+    def is_doubted(self) -> bool:
+        """Whether what the directory shows now is not believed: the last refresh failed, or too many were missing."""
+        is_tripped = self._snapshot is not None and self._snapshot.guard.is_tripped
+        return is_tripped or self.failure is not None
+
     def decides(self, user_name: str) -> bool:
         """Whether the listing, and not the directory, says whose name this is: it was kept, or is contested."""
         return self._snapshot is not None and fold_user_name(user_name) in self._snapshot.guard.decided_names

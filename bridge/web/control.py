@@ -12,14 +12,14 @@ import orjson
 from aiohttp import web
 
 from bridge import __version__
-from bridge.documents import render_health, render_held_back, render_removals, render_report
+from bridge.documents import render_health, render_removals, render_report, render_throttle
 from bridge.errors import BridgeError, Malformed, NoEndpoint
 from bridge.mailstore import render_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from bridge.authentication.throttle import HeldBack
+    from bridge.authentication.throttle import Remembered
     from bridge.model import Health, Report
     from bridge.snapshots.directory_snapshots import DirectorySnapshots
 
@@ -50,8 +50,8 @@ class Operations(Protocol):
     async def reset(self, directory: str) -> None:
         """Nothing is known any more of a directory."""
 
-    def held_back(self) -> tuple[HeldBack, ...]:
-        """Who is not bound any more for a while."""
+    def remembered(self) -> tuple[Remembered, ...]:
+        """Of whom failed logins are remembered."""
 
     def release(self, user_name: str) -> int:
         """How many have been freed."""
@@ -132,7 +132,7 @@ class ControlHandler:
         return {"directory": directory}
 
     async def _throttle(self, _body: dict[str, Any]) -> dict[str, object]:
-        return render_held_back(self._bridge.held_back())
+        return render_throttle(self._bridge.remembered())
 
     async def _release(self, body: dict[str, Any]) -> dict[str, object]:
         user_name = _text(body, "user")

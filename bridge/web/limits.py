@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bridge.deadlines import ANSWER_S, LIST_ANSWER_S
+
 
 @dataclass(frozen=True, slots=True)
 class WebLimits:
@@ -17,10 +19,8 @@ class WebLimits:
     """For the client to take an answer: 20 MB at 1.5 Mbit/s."""
     keep_alive_s: float = 75.0
     """Between an answer and the end of the next request's headers; .NET keeps idle connections for 100 s at most."""
-    list_timeout_s: float = 90.0
-    """MailStore gives up after 100 s; an error before that is better than none."""
-    auth_timeout_s: float = 10.0
-    """A person waits for it."""
+    list_timeout_s: float = LIST_ANSWER_S
+    auth_timeout_s: float = ANSWER_S
     connection_count: int = 1000
     """Connections at once; one more is closed at once."""
     caller_queue_count: int = 8

@@ -19,7 +19,7 @@ async def test_throttle_shows_who_is_held_back_and_frees_them(start_slapd: Start
     file = configuration(start_slapd().url, tmp_path, more=more)
     async with running_bridge(file) as client:
         code, output = await command(file, "throttle", "show")
-        assert (code, output) == (0, "Nobody is held back.\n")
+        assert (code, output) == (0, "Nobody is held back, and no failure is remembered.\n")
         for number in range(4):
             assert not await client.auth("Anna", f"canary-{number}")
         assert not await client.auth("anna", "Pass-anna")

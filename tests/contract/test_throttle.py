@@ -6,14 +6,19 @@ from collections.abc import Callable
 
 import pytest
 
-from bridge.authentication.memory_throttle import MemoryThrottle, ThrottleRules
-from bridge.authentication.throttle import Attempt, Outcome, PasswordMark, Permission, Throttle
-from bridge.model import Secret
+from bridge.authentication.memories import ThrottleRules
+from bridge.authentication.memory_throttle import MemoryThrottle
+from bridge.authentication.throttle import Attempt, Outcome, Permission, Throttle
+from bridge.clock import Clock
+from bridge.model import Rejection, Secret
+from bridge.sources.directory.login_state import Bar, LoginState
 from tests.support.manual_clock import ManualClock
 
-MakeThrottle = Callable[[ThrottleRules, Callable[[], float]], Throttle]
+MakeThrottle = Callable[[ThrottleRules, Clock], Throttle]
+PasswordMark = tuple[bytes, ...]
 RULES = ThrottleRules(remember_failures_s=600.0, max_failure_count=3, window_s=600.0)
 MARK: PasswordMark = (b"20260101000000Z",)
+LOCK = (Bar(Rejection.ACCOUNT_LOCKED, "pwdaccountlockedtime", (b"20260101000000Z",)),)
 
 
 class Case:
@@ -24,21 +29,35 @@ class Case:
         self.throttle = make(rules, self.clock)
 
     def attempt(
-        self, password: str, *, user_id: str = "1", name: str = "bob", directory: str = "a", mark: PasswordMark = MARK
+        self,
+        password: str,
+        *,
+        user_id: str = "1",
+        name: str = "bob",
+        directory: str = "a",
+        mark: PasswordMark = MARK,
+        server: str = "ldap://one",
+        bars: tuple[Bar, ...] = (),
     ) -> Attempt:
-        return self.throttle.identify(directory, user_id, name, Secret(password.encode()), mark)
+        state = LoginState(bars=bars, password_mark=mark)
+        return self.throttle.identify((directory, user_id), name, Secret(password.encode()), server, state)
 
     def begin(self, password: str, **options: object) -> Permission:
         return self.throttle.begin(self.attempt(password, **options))  # type: ignore[arg-type]
 
-    def settle(self, password: str, outcome: Outcome, **options: object) -> None:
-        self.throttle.settle(self.attempt(password, **options), outcome)  # type: ignore[arg-type]
+    def settle(self, password: str, outcome: Outcome, *, is_lasting: bool = False, **options: object) -> None:
+        self.throttle.settle(self.attempt(password, **options), outcome, is_lasting=is_lasting)  # type: ignore[arg-type]
 
-    def fail(self, *passwords: str, **options: object) -> None:
+    def fail(
+        self, *passwords: str, outcome: Outcome = Outcome.WRONG, is_lasting: bool = True, **options: object
+    ) -> None:
         """Each is bound, and wrong."""
         for password in passwords:
             assert self.begin(password, **options) is Permission.BIND
-            self.settle(password, Outcome.WRONG, **options)
+            self.settle(password, outcome, is_lasting=is_lasting, **options)
+
+    def held(self) -> list[str]:
+        return [each.user_id for each in self.throttle.remembered() if each.is_held_back]
 
 
 @pytest.fixture(params=["memory"])
@@ -51,7 +70,7 @@ def make(request: pytest.FixtureRequest) -> MakeThrottle:
 def test_wrong_password_is_refused_from_memory_until_its_time_is_over(make: MakeThrottle) -> None:
     """A mail program that repeats it costs no bind; a directory that doesn't tell of new passwords is asked again."""
     case = Case(make)
-    case.fail("wrong", mark=())
+    case.fail("wrong", mark=(), is_lasting=False)
     assert case.begin("wrong", mark=()) is Permission.REMEMBERED_FAILURE
     case.clock.advance(599.9)
     assert case.begin("wrong", mark=()) is Permission.REMEMBERED_FAILURE
@@ -142,17 +161,119 @@ def test_outage_counts_for_nothing(make: MakeThrottle) -> None:
     case = Case(make)
     for _ in range(9):
         assert case.begin("right") is Permission.BIND
-        case.settle("right", Outcome.UNKNOWN)
+        case.settle("right", Outcome.NOTHING)
 
 
-def test_new_password_in_the_directory_clears_everything(make: MakeThrottle) -> None:
-    """The new one works at once, even if it was wrong before, and whoever was held back is free."""
+def test_new_password_in_the_directory_ends_refusals_and_no_count(make: MakeThrottle) -> None:
+    """What was wrong before may be right now; the directory goes on counting all the same."""
     case = Case(make)
-    case.fail("w1", "w2", "soon right")
+    case.fail("w1", "soon right")
     changed: PasswordMark = (b"20260202000000Z",)
     assert case.begin("soon right", mark=changed) is Permission.BIND
-    case.settle("soon right", Outcome.RIGHT, mark=changed)
-    assert case.throttle.held() == ()
+    case.settle("soon right", Outcome.WRONG, mark=changed)
+    assert case.begin("w3", mark=changed) is Permission.HELD_BACK
+
+
+def test_lock_that_ends_is_a_sign_and_one_that_begins_is_none(make: MakeThrottle) -> None:
+    """An administrator unlocks, and what was refused is tried again; a failed bind itself makes a lock appear."""
+    case = Case(make)
+    case.fail("w1")
+    assert case.begin("w1", bars=LOCK) is Permission.REMEMBERED_FAILURE
+    assert case.begin("w1") is Permission.BIND
+    case.settle("w1", Outcome.WRONG)
+    assert case.throttle.remembered()[0].failure_count == 2, "both binds count"
+
+
+def test_refusal_that_is_not_lasting_is_not_renewed(make: MakeThrottle) -> None:
+    """An entry without a mark of its password, or that was locked meanwhile, is asked again after the time."""
+    case = Case(make)
+    case.fail("wrong", is_lasting=False)
+    case.clock.advance(300.0)
+    assert case.begin("wrong") is Permission.REMEMBERED_FAILURE
+    case.clock.advance(300.0)
+    assert case.begin("wrong") is Permission.BIND
+
+
+def test_refusal_holds_at_the_server_that_has_said_so(make: MakeThrottle) -> None:
+    """A server that lags behind knows the old password only; where both show the same one, what one says is enough."""
+    case = Case(make, ThrottleRules(600.0, 4, 600.0))
+    case.fail("new", mark=(b"old",), server="ldap://two")
+    assert case.begin("new", mark=(b"old",), server="ldap://two") is Permission.REMEMBERED_FAILURE
+    assert case.begin("new", mark=(b"old",), server="ldap://three") is Permission.REMEMBERED_FAILURE
+    assert case.begin("new", mark=(b"new",), server="ldap://one") is Permission.BIND
+    case.fail("other", mark=(), server="ldap://two")
+    assert case.begin("other", mark=(), server="ldap://one") is Permission.BIND
+
+
+def test_budget_is_one_over_all_servers(make: MakeThrottle) -> None:
+    """Replicas share the lock in the end, whichever of them was bound at."""
+    case = Case(make)
+    for number in range(3):
+        case.fail("w", mark=(), server=f"ldap://{number}", is_lasting=False)
+    assert case.begin("w", mark=(), server="ldap://3") is Permission.HELD_BACK
+
+
+def test_binds_of_unknown_outcome_count_and_are_never_a_refusal(make: MakeThrottle) -> None:
+    """A server that answers too late may have counted each of them; a success forgets them."""
+    case = Case(make)
+    case.fail("right", "right", outcome=Outcome.UNKNOWN)
+    case.fail("right", outcome=Outcome.UNKNOWN)
+    assert case.begin("right") is Permission.UNDECIDED
+    assert case.begin("other") is Permission.UNDECIDED
+    (found,) = case.throttle.remembered()
+    assert (found.failure_count, found.unknown_count, found.is_held_back) == (0, 3, True)
+    case.clock.advance(600.0)
+    assert case.begin("right") is Permission.BIND
+    case.settle("right", Outcome.RIGHT)
+    assert case.throttle.remembered() == ()
+
+
+def test_unknown_outcome_among_failures_is_undecided(make: MakeThrottle) -> None:
+    """What is refused from memory stays refused; what would need a bind is not known."""
+    case = Case(make)
+    case.fail("w1", "w2")
+    case.fail("right", outcome=Outcome.UNKNOWN)
+    assert case.begin("w1") is Permission.REMEMBERED_FAILURE
+    assert case.begin("right") is Permission.UNDECIDED
+
+
+def test_last_bind_is_kept_for_a_password_that_was_never_tried(make: MakeThrottle) -> None:
+    """Two programs with old passwords use up the binds of each window; the person gets one all the same."""
+    case = Case(make, ThrottleRules(600.0, 2, 600.0))
+    case.fail("tablet", "mail program", mark=(), is_lasting=False)
+    assert case.begin("right", mark=()) is Permission.HELD_BACK
+    case.clock.advance(600.0)
+    case.fail("tablet", mark=(), is_lasting=False)
+    assert case.begin("mail program", mark=()) is Permission.REMEMBERED_FAILURE
+    assert case.begin("right", mark=()) is Permission.BIND
+
+
+def test_each_directory_has_its_own_budget(make: MakeThrottle) -> None:
+    """One that locks after three gets two binds, and its own window; others have the rule."""
+    case = Case(make)
+    case.throttle.set_budget("a", 2, 1200.0)
+    case.fail("w1", "w2")
+    assert case.begin("w3") is Permission.HELD_BACK
+    case.fail("w1", "w2", "w3", directory="b")
+    case.clock.advance(600.0)
+    assert case.begin("w3") is Permission.HELD_BACK
+    assert case.begin("w4", directory="b") is Permission.BIND
+    case.clock.advance(600.0)
+    assert case.begin("w3") is Permission.BIND
+
+
+def test_doubt_takes_back_that_passwords_are_wrong_and_keeps_the_count(make: MakeThrottle) -> None:
+    """An outage that looked like wrong passwords: nobody is refused for it, and nobody is bound too often."""
+    case = Case(make)
+    case.fail("early")
+    case.clock.advance(100.0)
+    case.fail("right", mark=())
+    case.fail("w1", directory="b")
+    case.throttle.doubt("a", 60.0)
+    assert case.begin("early") is Permission.REMEMBERED_FAILURE
+    assert case.begin("w1", directory="b") is Permission.REMEMBERED_FAILURE
+    case.fail("right", mark=(), outcome=Outcome.UNKNOWN)
+    assert case.begin("right", mark=()) is Permission.UNDECIDED
 
 
 def test_equal_attempts_share_and_different_ones_wait_near_the_limit(make: MakeThrottle) -> None:
@@ -168,7 +289,7 @@ def test_equal_attempts_share_and_different_ones_wait_near_the_limit(make: MakeT
     ]
     case.settle("w2", Outcome.WRONG)
     assert case.begin("w4") is Permission.WAIT
-    case.settle("w3", Outcome.UNKNOWN)
+    case.settle("w3", Outcome.NOTHING)
     assert case.begin("w4") is Permission.BIND
     case.settle("w4", Outcome.WRONG)
     assert case.begin("w5") is Permission.HELD_BACK
@@ -181,7 +302,7 @@ def test_held_tells_who_until_when_and_release_frees(make: MakeThrottle) -> None
     case.clock.advance(10.0)
     case.fail("w1", "w2", "w3", user_id="2", name="eve")
     case.fail("w1", user_id="3", name="fay")
-    first, second = case.throttle.held()
+    first, second = (each for each in case.throttle.remembered() if each.is_held_back)
     assert (first.directory, first.user_id, first.user_name, first.failure_count) == ("a", "1", "Bob", 3)
     assert first.until_s == case.clock.now_s() + 590.0
     assert second.user_name == "eve"
@@ -190,7 +311,7 @@ def test_held_tells_who_until_when_and_release_frees(make: MakeThrottle) -> None
     assert case.begin("right") is Permission.BIND
     assert case.throttle.release("listed as", {("a", "2")}) == 1
     assert case.throttle.release("3") == 1
-    assert case.throttle.held() == ()
+    assert case.throttle.remembered() == ()
 
 
 def test_successes_are_not_remembered_by_default(make: MakeThrottle) -> None:

@@ -107,7 +107,7 @@ async def test_new_order_takes_effect_without_a_restart(start_slapd: StartSlapd)
         found = LdapDirectory(settings, events.append, sleep=sleep)
         search = SearchRequest(PEOPLE, Scope.SUBTREE, Equal("uid", b"anna"), ("uid",), 2)
         for server in (first, second):
-            assert len(await found.look_up(search)) == 1
+            assert len((await found.look_up(search)).entries) == 1
             result = await found.bind(f"uid=anna,{PEOPLE}", Secret(b"Pass-anna"))
             assert result.server == f"ldap://ldap.example.com:{server.port}"
             dns.set_servers("_ldap._tcp.example.com", f"0 0 {second.port} ldap.example.com.")

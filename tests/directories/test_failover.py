@@ -300,7 +300,7 @@ async def test_idle_connections_that_the_server_closes_cost_nobody_a_login(start
     async with directory(slapd.port) as (found, events):
         search = SearchRequest(BASE, Scope.SUBTREE, Equal("uid", b"anna"), ("uid",), 2)
         for _ in range(2):
-            assert len(await found.look_up(search)) == 1
+            assert len((await found.look_up(search)).entries) == 1
             assert (await found.bind(f"uid=anna,{PEOPLE}", Secret(b"Pass-anna"))).rejection is None
             await until(lambda: "closed (idletimeout)" in (slapd.folder / "log").read_text())
             idle = [connection for _, connection in found._binds._idle[found._settings.servers[0]]]
@@ -377,13 +377,13 @@ async def test_busy_server_is_left_for_the_next_and_tried_in_the_background() ->
             events: list[Event] = []
             found = LdapDirectory(settings, events.append, sleep=sleep)
             search = SearchRequest(PEOPLE, Scope.SUBTREE, Equal("uid", b"anna"), ("uid",), 2)
-            assert len(await found.look_up(search)) == 1
+            assert len((await found.look_up(search)).entries) == 1
             assert len(second.searches) == 1
             woken.set()
             await until(lambda: len([event for event in events if isinstance(event, ServerSetAside)]) == 2)
             is_busy = False
             woken.set()
             await until(lambda: any(isinstance(event, ServerRestored) for event in events))
-            assert len(await found.look_up(search)) == 1
+            assert len((await found.look_up(search)).entries) == 1
             assert (len(first.searches), len(second.searches)) == (1, 1)
             await found.aclose()

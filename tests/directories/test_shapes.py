@@ -200,5 +200,5 @@ async def test_binary_ids_find_their_entries_again(preset: str, tmp_path: Path) 
         anna = directory.last_good.roster.find("anna")
         assert anna is not None
         search = directory.source.login_search_by_id(server.store.base, anna.id)
-        found = await directory.source.directory.look_up(search)
+        found = (await directory.source.directory.look_up(search)).entries
     assert [entry.dn for entry in found] == [ANNA[preset]["distinguishedName"]]

@@ -73,7 +73,7 @@ async def test_search_that_is_given_up_at_once_is_abandoned_behind_itself() -> N
         with pytest.raises(asyncio.CancelledError):
             await waiting
         exchange = connection.send_search(SEARCH)
-        connection._abandon(exchange)
+        connection.abandon(exchange)
         data = b""
         while len(tags_of(data)) < 3:
             data += await asyncio.wait_for(reader.read(65536), 5)

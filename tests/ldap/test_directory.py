@@ -75,7 +75,7 @@ async def test_look_up_over_a_connection_that_dies_is_asked_once_more() -> None:
     async with FaultyServer(small_directory("anna"), on_search=on_search) as server:
         async with directory(address(server)) as (found, events):
             for _ in range(2):
-                assert len(await found.look_up(LOOK_UP)) == 1
+                assert len((await found.look_up(LOOK_UP)).entries) == 1
             assert count == 3
             assert set_aside(events) == []
 
@@ -89,7 +89,7 @@ async def test_look_ups_share_one_connection() -> None:
     ):
         searches = [SearchRequest(PEOPLE, Scope.SUBTREE, Equal("uid", uid.encode()), ("uid",), 2) for uid in uids]
         answers = await asyncio.gather(*map(found.look_up, searches))
-        assert [answer[0].attributes["uid"] for answer in answers] == [[uid.encode()] for uid in uids]
+        assert [answer.entries[0].attributes["uid"] for answer in answers] == [[uid.encode()] for uid in uids]
         assert server.binds == [READER]
 
 
@@ -100,9 +100,9 @@ async def test_look_up_goes_to_the_next_server_when_one_hangs() -> None:
         FaultyServer(small_directory("anna")) as good,
         directory(address(hanging), address(good), request_timeout_s=1.0) as (found, events),
     ):
-        assert len(await found.look_up(LOOK_UP)) == 1
+        assert len((await found.look_up(LOOK_UP)).entries) == 1
         assert set_aside(events) == [f"ldap://127.0.0.1:{hanging.port}"]
-        assert len(await found.look_up(LOOK_UP)) == 1
+        assert len((await found.look_up(LOOK_UP)).entries) == 1
         assert len(hanging.searches) == 1
 
 
@@ -113,7 +113,7 @@ async def test_operations_go_to_the_next_server_when_one_is_gone() -> None:
         for operation in ("look_up", "bind", "probe"):
             async with directory(gone, address(good)) as (found, events):
                 if operation == "look_up":
-                    assert len(await found.look_up(LOOK_UP)) == 1
+                    assert len((await found.look_up(LOOK_UP)).entries) == 1
                 elif operation == "bind":
                     assert (await found.bind(ANNA, PASSWORD)).rejection is None
                 else:
@@ -196,7 +196,7 @@ async def test_reference_in_a_look_up_is_incomplete_unless_ignored() -> None:
             with pytest.raises(SearchIncomplete, match="ldap://elsewhere/"):
                 await found.look_up(LOOK_UP)
         async with directory(address(server), ignore_references=True) as (found, _):
-            assert len(await found.look_up(LOOK_UP)) == 1
+            assert len((await found.look_up(LOOK_UP)).entries) == 1
 
 
 async def test_start_tls_that_is_refused_sends_no_password() -> None:
@@ -262,7 +262,7 @@ async def test_cancelled_look_up_leaves_its_connection_clean() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await first
             release.set()
-            assert len(await found.look_up(LOOK_UP)) == 1
+            assert len((await found.look_up(LOOK_UP)).entries) == 1
 
 
 async def test_operations_are_told_with_their_outcome_and_duration() -> None:

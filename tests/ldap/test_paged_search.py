@@ -373,7 +373,7 @@ async def test_references_to_partitions_without_people_are_counted_and_ignored()
     async with FaultyServer(small_directory(*UIDS), on_search=refers_to(CONFIGURATION)) as server:
         entries, _, ignored_count = await list_all(server, ignored_references=PARTITIONS)
         directory = LdapDirectory(settings(server, ignored_references=PARTITIONS), lambda _event: None)
-        assert len(await directory.look_up(SEARCH)) == 25
+        assert len((await directory.look_up(SEARCH)).entries) == 25
         await directory.aclose()
     assert (len(entries), ignored_count) == (25, 3)
 

@@ -7,7 +7,8 @@ import uuid
 
 import pytest
 
-from bridge.authentication.memory_throttle import MemoryThrottle, ThrottleRules
+from bridge.authentication.memories import ThrottleRules
+from bridge.authentication.memory_throttle import MemoryThrottle
 from bridge.directory import Entry
 from bridge.errors import (
     DirectoryUnavailable,

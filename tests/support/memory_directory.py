@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from bridge.demo.matching import matches
-from bridge.directory import BindResult, Entry, EntryStream, RootDSE, Scope, SearchRequest
-from bridge.errors import BridgeError, DirectoryUnavailable, SearchInvalid
+from bridge.directory import BindResult, Entry, EntryStream, LookUp, RootDSE, Scope, SearchRequest
+from bridge.errors import BridgeError, DirectoryError, DirectoryUnavailable
 from bridge.events import Event
 from bridge.mapping import AccountState, AttributeMap, IdForm, parse_item
 from bridge.model import Secret
@@ -47,12 +47,14 @@ class MemoryDirectory:
         self.default_context: str | None = "dc=e"
 
     @asynccontextmanager
-    async def open_listing(self, began_s: float | None = None) -> AsyncIterator[EntryStream]:
+    async def open_listing(
+        self, began_s: float | None = None, avoid: Collection[str] = ()
+    ) -> AsyncIterator[EntryStream]:
         self.listing_count += 1
         await self.gate.wait()
         yield _Stream(self)
 
-    async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
+    async def look_up(self, search: SearchRequest, server: str | None = None, *, must_find: bool = False) -> LookUp:
         """Those that match, hidden from listings or not."""
         self.look_up_count += 1
         if self.look_up_failures:
@@ -64,11 +66,16 @@ class MemoryDirectory:
                 for entry in everybody
                 if is_at_or_below(entry.dn, search.base) and is_at_or_below(search.base, entry.dn)
             )
-            if not everybody:
-                raise SearchInvalid("nothing is there", directory=self.name, result_code=32)
-        return tuple(entry for entry in everybody if _is_found(entry, search))
+        return LookUp(tuple(entry for entry in everybody if _is_found(entry, search)), "memory:")
 
-    async def bind(self, dn: str, password: Secret) -> BindResult:
+    async def bind(self, dn: str, password: Secret, server: str | None = None) -> BindResult:
+        raise NotImplementedError
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        return ("memory:",)
+
+    def set_aside(self, server: str, error: DirectoryError) -> None:
         raise NotImplementedError
 
     async def probe(self) -> RootDSE:
@@ -99,7 +106,8 @@ class _Stream:
 
 def _is_found(entry: Entry, search: SearchRequest) -> bool:
     """Whether the entry lies within the search's base and scope, and matches."""
-    if not is_at_or_below(entry.dn, search.base) or not matches(search.filter, entry.attributes):
+    attributes = {"objectclass": [b"top"], **entry.attributes}
+    if not is_at_or_below(entry.dn, search.base) or not matches(search.filter, attributes):
         return False
     depth = len(parse_dn(entry.dn)) - len(parse_dn(search.base))
     return search.scope is Scope.SUBTREE or depth == search.scope

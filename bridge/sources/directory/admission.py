@@ -7,9 +7,9 @@ to do, which is as young as `cache.ttl`.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from bridge.directory import NO_SUCH_OBJECT, Scope, SearchRequest
+from bridge.directory import Scope, SearchRequest
 from bridge.errors import SearchInvalid
 from bridge.sources.directory.group_entries import group_missing, group_search
 from bridge.sources.directory.groups import primary_group_sid
@@ -19,7 +19,7 @@ from bridge.syntax.filters import Equal, Or
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bridge.directory import Entry
+    from bridge.directory import Entry, LookUp
     from bridge.sources.directory.groups import Group, GroupRules, ResolvedGroups
     from bridge.sources.directory.source import DirectorySource
     from bridge.syntax.filters import Filter
@@ -28,33 +28,49 @@ LIVE_GROUPS_MAX_COUNT = 8
 """So many groups, those inside of others too, are asked at each login: at most two searches each, all at once."""
 
 
+class _Asked(NamedTuple):
+    """Whom a login asks, and by which rules."""
+
+    source: DirectorySource
+    rules: GroupRules
+    server: str
+
+    async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
+        """What the server has that matches."""
+        return (await self.source.directory.look_up(search, self.server)).entries
+
+
 class _GroupGoneError(Exception):
     """A group that was inside of another one is not there any more."""
 
 
-async def admit(source: DirectorySource, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+async def admit(source: DirectorySource, found: LookUp) -> LookUp:
     """Those entries that are in the groups. They came by the source's filter, after its groups were known.
+
+    The server that has shown the entries is asked.
 
     Raises a `DirectoryError` where a group can't be asked: never is somebody let in for that, nor taken for unknown.
     """
     rules = source.groups
-    if rules is None or not entries:
-        return entries
+    if rules is None or not found.entries:
+        return found
+    asked = _Asked(source, rules, found.server)
     if rules.is_walked:
-        are_in = [await _is_in_groups(source, rules, entry) for entry in entries]
-        return tuple(entry for entry, is_in in zip(entries, are_in, strict=True) if is_in)
+        are_in = [await _is_in_groups(asked, entry) for entry in found.entries]
+        return found._replace(entries=tuple(each for each, is_in in zip(found.entries, are_in, strict=True) if is_in))
     # A group that was deleted is in nobody's memberOf, and would exclude nobody.
-    await asyncio.gather(*(_check_is_there(source, dn) for dn in rules.exclude))
-    return entries
+    await asyncio.gather(*(_check_is_there(asked, dn) for dn in rules.exclude))
+    return found
 
 
-async def _is_in_groups(source: DirectorySource, rules: GroupRules, entry: Entry) -> bool:
+async def _is_in_groups(asked: _Asked, entry: Entry) -> bool:
+    source = asked.source
     groups = source.resolved_groups
     was_in = groups.absence(entry) is None
     if groups.group_count > LIVE_GROUPS_MAX_COUNT or not source.asks_groups:
         return was_in
     try:
-        is_in = await _is_in_groups_now(source, rules, groups, entry)
+        is_in = await _is_in_groups_now(asked, groups, entry)
     except _GroupGoneError:
         return (await source.read_groups_anew()).absence(entry) is None
     if is_in == was_in:
@@ -67,19 +83,19 @@ async def _is_in_groups(source: DirectorySource, rules: GroupRules, entry: Entry
     return is_read_in
 
 
-async def _is_in_groups_now(source: DirectorySource, rules: GroupRules, resolved: ResolvedGroups, entry: Entry) -> bool:
+async def _is_in_groups_now(asked: _Asked, resolved: ResolvedGroups, entry: Entry) -> bool:
     groups = (*resolved.excluded, *resolved.included)
-    holders = await asyncio.gather(*(_holds(source, rules, group, entry) for group in groups))
+    holders = await asyncio.gather(*(_holds(asked, group, entry) for group in groups))
     excluded, included = holders[: len(resolved.excluded)], holders[len(resolved.excluded) :]
     return not any(excluded) and (not included or any(included))
 
 
-async def _holds(source: DirectorySource, rules: GroupRules, group: Group, entry: Entry) -> bool:
+async def _holds(asked: _Asked, group: Group, entry: Entry) -> bool:
     """Whether the entry is in the group or in one inside of it, now."""
     if group.sids and primary_group_sid(entry) in group.sids:
         return True
-    wanted = _membership(rules, entry)
-    answers = await asyncio.gather(*(_has_member(source, dn, wanted, group) for dn in group.dns))
+    wanted = _membership(asked.rules, entry)
+    answers = await asyncio.gather(*(_has_member(asked, dn, wanted, group) for dn in group.dns))
     return any(answers)
 
 
@@ -94,29 +110,19 @@ def _membership(rules: GroupRules, entry: Entry) -> Filter:
     return Or((*by_name, *by_uid, *by_gid))
 
 
-async def _has_member(source: DirectorySource, dn: str, wanted: Filter, group: Group) -> bool:
+async def _has_member(asked: _Asked, dn: str, wanted: Filter, group: Group) -> bool:
+    if await asked.look_up(SearchRequest(dn, Scope.BASE, wanted, (), size_limit_count=1)):
+        return True
     try:
-        if await source.directory.look_up(SearchRequest(dn, Scope.BASE, wanted, (), size_limit_count=1)):
-            return True
+        await _check_is_there(asked, dn)  # nothing comes of a group that can't be seen, either
     except SearchInvalid as error:
-        if error.result_code != NO_SUCH_OBJECT:
-            raise
-    try:
-        await _check_is_there(source, dn)  # nothing comes of a group that can't be seen, either
-    except SearchInvalid as error:
-        if error.result_code is None and dn_key(dn) != dn_key(group.dn):
+        if dn_key(dn) != dn_key(group.dn):
             raise _GroupGoneError from error
         raise
     return False
 
 
-async def _check_is_there(source: DirectorySource, dn: str) -> None:
+async def _check_is_there(asked: _Asked, dn: str) -> None:
     """The group can be seen. Raises `SearchInvalid` otherwise."""
-    try:
-        found = await source.directory.look_up(group_search(dn))
-    except SearchInvalid as error:
-        if error.result_code != NO_SUCH_OBJECT:
-            raise
-        raise group_missing(dn, source.name) from error
-    if not found:
-        raise group_missing(dn, source.name)
+    if not await asked.look_up(group_search(dn)):
+        raise group_missing(dn, asked.source.name, asked.server)

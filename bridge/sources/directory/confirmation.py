@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bridge.directory import NO_SUCH_OBJECT, Scope
+from bridge.directory import Scope
 from bridge.errors import DirectoryError, DirectoryUnavailable, EntryUnusable
 from bridge.removals.model import Finding, RemovalReason
 from bridge.roster.roster import fold_user_name
-from bridge.syntax.filters import And, attributes_of, render_filter
+from bridge.syntax.filters import And, Present, attributes_of, render_filter
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
@@ -86,7 +86,8 @@ async def _find(
     """The entries of these ids that lie below the bases and match, by id."""
     found: dict[str, Entry] = {}
     for base in bases:
-        for entry in await source.directory.look_up(source.ids_search(base, ids, *filters, scope=scope)):
+        asked = await source.directory.look_up(source.ids_search(base, ids, *filters, scope=scope))
+        for entry in asked.entries:
             found[source.attribute_map.id_of(entry)] = entry
     return found
 
@@ -158,21 +159,23 @@ def _judge(source: DirectorySource, entry: Entry, contested: Container[str]) -> 
 async def _confirm_by_dn(source: DirectorySource, user: User, contested: Container[str]) -> Finding:
     """What is at the DN, where the DN is all that tells entries apart."""
     try:
-        entries = await source.directory.look_up(source.entry_search(user.distinguished_name))
+        entries = (await source.directory.look_up(source.entry_search(user.distinguished_name))).entries
         if entries and entries[0].dn != user.id:
             return Finding(RemovalReason.CHANGED, f"it is known as {entries[0].dn} now")
         if entries:
             return _judge(source, entries[0], contested)
         return await _find_clause_by_dn(source, user.distinguished_name)
     except DirectoryError as error:
-        return _DELETED if error.result_code == NO_SUCH_OBJECT else _unconfirmed(error)
+        return _unconfirmed(error)
 
 
 async def _find_clause_by_dn(source: DirectorySource, dn: str) -> Finding:
     """Which clause the entry at the DN doesn't match."""
     search = source.entry_search(dn)
+    if not (await source.directory.look_up(replace(search, filter=Present("objectClass")))).entries:
+        return _DELETED
     for clause, finding in _findings(source):
-        if not await source.directory.look_up(replace(search, filter=clause)):
+        if not (await source.directory.look_up(replace(search, filter=clause))).entries:
             return finding
     return _STAYS  # each clause matched, so the entry came back between two questions
 

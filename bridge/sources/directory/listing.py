@@ -129,7 +129,7 @@ def _map_users(
         try:
             user, remarks = attribute_map.map_entry(entry)
         except EntryUnusable as error:
-            _check_id(error, entry, source)
+            check_id(error, entry, source)
             tally.add(error.reason, entry.dn)
             continue
         for remark in remarks:
@@ -137,7 +137,8 @@ def _map_users(
         yield user
 
 
-def _check_id(error: EntryUnusable, entry: Entry, source: DirectorySource) -> None:
+def check_id(error: EntryUnusable, entry: Entry, source: DirectorySource) -> None:
+    """Raise `SearchInvalid` where the entry is unusable because it doesn't show its id."""
     if error.reason == "id_missing":
         raise SearchInvalid(
             f"{entry.dn!r} can't be told apart from others: {error.detail}",

@@ -129,7 +129,7 @@ async def _look_up(source: DirectorySource, rule: LockoutRule, base: str) -> Seq
     """What is found at one place, or nothing where there is none or the directory refuses it."""
     search = SearchRequest(base, rule.scope, rule.filter, rule.attributes, size_limit_count=_POLICIES_MAX_COUNT)
     try:
-        return await source.directory.look_up(search)
+        return (await source.directory.look_up(search)).entries
     except DirectoryUnavailable:
         raise
     except DirectoryError:

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 from bridge.clock import Clock, SystemClock
 from bridge.directory import Scope, SearchRequest
 from bridge.errors import SearchInvalid
+from bridge.model import Rejection
 from bridge.sources.directory.group_clauses import ClauseMaker
 from bridge.sources.directory.group_entries import Place
 from bridge.sources.directory.group_walking import Walker
 from bridge.sources.directory.groups import EVERYBODY
+from bridge.sources.directory.login_state import Bar, LoginState
 from bridge.syntax.dn import DNError, is_at_or_below
 from bridge.syntax.filters import And, Equal, Or, parse_filter_template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from bridge.directory import Directory, Entry, EntryStream
     from bridge.mapping import AttributeMap
@@ -51,6 +53,8 @@ class DirectorySource:
     """Attributes that take another value when a password is set; asked for when somebody logs in."""
     lockout: tuple[LockoutRule, ...] = ()
     """Where the directory shows when it locks accounts."""
+    failure_marks: tuple[str, ...] = ()
+    """Attributes that take another value when the server counts a failed bind; asked for likewise."""
     groups_ttl_s: float = 300.0
     """How old what was last read of the groups may be at a login."""
     min_user_count: int = 0
@@ -62,8 +66,10 @@ class DirectorySource:
     finds_by_user_name: bool = field(init=False, repr=False)
     """Whether a login finds nobody by anything but the userName."""
     _attributes: tuple[str, ...] = field(init=False, repr=False)
-    _login_attributes: tuple[str, ...] = field(init=False, repr=False)
+    login_attributes: tuple[str, ...] = field(init=False, repr=False)
+    """What a login reads of an entry."""
     _mark_names: tuple[str, ...] = field(init=False, repr=False)
+    _failure_names: tuple[str, ...] = field(init=False, repr=False)
     _named_contexts: tuple[str, ...] | None = field(default=None, init=False, repr=False)
     _groups_read_at_s: float | None = field(default=None, init=False, repr=False)
     _reading_groups: asyncio.Task[ResolvedGroups] | None = field(default=None, init=False, repr=False)
@@ -72,9 +78,10 @@ class DirectorySource:
         wanted = (*self.attribute_map.attributes, *(self.groups.user_attributes if self.groups else ()))
         self._attributes = tuple({name.lower(): name for name in wanted}.values())
         states = (state.attribute for state in self.attribute_map.account_states)
-        names = {name.lower(): name for name in (*self._attributes, *states, *self.password_changed)}
-        self._login_attributes = tuple(names.values())
+        wanted = (*self._attributes, *states, *self.password_changed, *self.failure_marks)
+        self.login_attributes = tuple({name.lower(): name for name in wanted}.values())
         self._mark_names = tuple(name.lower() for name in self.password_changed)
+        self._failure_names = tuple(name.lower() for name in self.failure_marks)
         self.finds_by_user_name = self.login_template in (None, self._default_template())
 
     @property
@@ -109,24 +116,44 @@ class DirectorySource:
         """
         both = And((self.filter, login_filter))
         limit = _CANDIDATES_MAX_COUNT if self.resolved_groups.is_walked else 2
-        return SearchRequest(base, self.scope, both, self._login_attributes, size_limit_count=limit)
+        return SearchRequest(base, self.scope, both, self.login_attributes, size_limit_count=limit)
+
+    def without_groups(self, search: SearchRequest) -> SearchRequest:
+        """A login search that finds people outside of the groups, too, and tells no more than whether there are any."""
+        clauses = {clause.filter for clause in self.resolved_groups.clauses}
+        return replace(search, filter=_without(search.filter, clauses), attributes=(), size_limit_count=1)
+
+    def user_name_search(self, base: str, user_name: str) -> SearchRequest | None:
+        """The search for the one whose userName it is, and for nobody else; None where userName is composed."""
+        template = self._default_template()
+        return self.login_search(base, template.fill(user_name)) if template is not None else None
 
     def entry_search(self, dn: str) -> SearchRequest:
         """The search for one entry by its DN, if it is still one of the users."""
-        return SearchRequest(dn, Scope.BASE, self.filter, self._login_attributes, size_limit_count=2)
+        return SearchRequest(dn, Scope.BASE, self.filter, self.login_attributes, size_limit_count=2)
 
     def login_search_by_id(self, base: str, user_id: str) -> SearchRequest:
         """The search for one user whose id is known, below one base. There must be an id attribute."""
         found = self.ids_search(base, (user_id,), self.filter, scope=self.scope)
-        return replace(found, attributes=self._login_attributes)
+        return replace(found, attributes=self.login_attributes)
 
-    def password_mark(self, entry: Entry) -> tuple[bytes, ...]:
-        """What changes when the entry's password is set; empty where the directory shows nothing of it."""
-        found: tuple[bytes, ...] = ()
+    def login_state(self, entry: Entry) -> LoginState:
+        """What the entry shows that matters to a login: bars, counted failures, when the password was set."""
+        attributes = entry.attributes
+        password_mark: tuple[bytes, ...] = ()
+        failure_marks: tuple[tuple[bytes, ...], ...] = ()
         for name in self._mark_names:
-            if name in entry.attributes:
-                found += tuple(entry.attributes[name])
-        return found
+            if name in attributes:
+                password_mark += tuple(attributes[name])
+        for name in self._failure_names:
+            if name in attributes:
+                failure_marks += (tuple(attributes[name]),)
+        bars: tuple[Bar, ...] = ()
+        for state in self.attribute_map.account_states:
+            if state.key in attributes and state.rejection is not Rejection.MUST_CHANGE_PASSWORD:
+                is_bar = state.applies(entry, self.clock.now_s())
+                bars += (Bar(state.rejection, state.key, tuple(attributes[state.key])),) if is_bar else ()
+        return LoginState(bars, failure_marks, password_mark)
 
     def _default_template(self) -> FilterTemplate | None:
         attribute = self.attribute_map.user_name_attribute
@@ -171,7 +198,11 @@ class DirectorySource:
         place = Place(self.name, await self._contexts_of((*bases, *dns)), bases)
         started_s = self.clock.monotonic_s()
         reader = Walker if self.groups.is_walked else ClauseMaker
-        found = await reader(self.groups, stream, place, self.directory.look_up).read()
+
+        async def look_up(search: SearchRequest) -> tuple[Entry, ...]:
+            return (await self.directory.look_up(search, stream.server)).entries
+
+        found = await reader(self.groups, stream, place, look_up).read()
         if self._groups_read_at_s is None or started_s >= self._groups_read_at_s:
             self.resolved_groups, self._groups_read_at_s = found, started_s
         return found
@@ -199,6 +230,12 @@ class DirectorySource:
         if self._reading_groups is not None:
             self._reading_groups.cancel()
             await asyncio.gather(self._reading_groups, return_exceptions=True)
+
+
+def _without(tree: Filter, clauses: Collection[Filter]) -> Filter:
+    if not isinstance(tree, And):
+        return tree
+    return And(tuple(_without(part, clauses) for part in tree.parts if part not in clauses))
 
 
 def _lies_in(base: str, context: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from bridge.directory import Entry, RootDSE, Scope, SearchRequest
+from bridge.directory import Entry, LookUp, RootDSE, Scope, SearchRequest
 from bridge.errors import DirectoryRefused, DirectoryUnavailable, SearchIncomplete
 from bridge.mapping import AccountState, IdForm
 from bridge.model import Rejection, User
@@ -146,8 +146,8 @@ async def test_entry_without_a_readable_id_confirms_nothing() -> None:
     """An entry comes whose id may not be read: it may be any of those who are missing."""
 
     class Nameless(MemoryDirectory):
-        async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
-            return (Entry("uid=a,dc=e", {"uid": [b"a"]}),)
+        async def look_up(self, search: SearchRequest, server: str | None = None, *, must_find: bool = False) -> LookUp:
+            return LookUp((Entry("uid=a,dc=e", {"uid": [b"a"]}),), "memory:")
 
     assert await reasons(source_of(Nameless()), "a", "b") == {
         "a": RemovalReason.UNCONFIRMED,

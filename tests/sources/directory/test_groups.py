@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 import pytest
 
-from bridge.directory import Entry, Scope, SearchRequest
+from bridge.directory import Entry, LookUp, Scope, SearchRequest
 from bridge.errors import DirectoryUnavailable, SearchIncomplete, SearchInvalid
 from bridge.model import User
 from bridge.removals.model import RemovalReason
@@ -368,7 +368,8 @@ async def test_report_counts_users_and_not_groups() -> None:
 
 
 async def admitted(source: DirectorySource, *names: str) -> list[str]:
-    return [entry.dn for entry in await admit(source, tuple(map(person, names)))]
+    found = await admit(source, LookUp(tuple(map(person, names)), "memory:"))
+    return [entry.dn for entry in found.entries]
 
 
 async def test_admission_asks_the_group_as_it_is_now() -> None:
@@ -385,9 +386,9 @@ async def test_admission_asks_the_group_as_it_is_now() -> None:
 class NotFinding(MemoryDirectory):
     """Shows members that no filter finds."""
 
-    async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
+    async def look_up(self, search: SearchRequest, server: str | None = None, *, must_find: bool = False) -> LookUp:
         found = await super().look_up(search)
-        return () if "(member=uid" in render_filter(search.filter) else found
+        return found._replace(entries=()) if "(member=uid" in render_filter(search.filter) else found
 
 
 async def test_who_is_listed_can_log_in_where_the_server_does_not_compare_members() -> None:

@@ -1,0 +1,275 @@
+"""Who is meant by a name in one directory: asked live, and no absence believed that a listing would not believe.
+
+Chooses between a look-up by a filter and one through the listing. A user who is listed and not found is looked for on a
+new connection, then at the other servers; where the directory is in doubt, nobody knows whether they are there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from bridge.directory import LookUp
+from bridge.errors import DirectoryError, DirectoryUnavailable, EntryUnusable
+from bridge.model import Rejection
+from bridge.removals.model import RemovalReason
+from bridge.roster.roster import fold_user_name
+from bridge.sources.directory.admission import admit
+from bridge.sources.directory.confirmation import confirm
+from bridge.sources.directory.listing import check_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bridge.directory import Entry, SearchRequest
+    from bridge.model import User
+    from bridge.snapshots.directory_snapshots import DirectorySnapshots
+    from bridge.sources.directory.source import DirectorySource
+
+_WITNESSES_COUNT = 3
+"""So many other listed users are asked for before an absence is believed."""
+_REASONS = {
+    RemovalReason.GROUP: Rejection.NOT_IN_GROUP,
+    RemovalReason.DISABLED: Rejection.ACCOUNT_DISABLED,
+    RemovalReason.DELETED: Rejection.UNKNOWN_USER,
+}
+"""What the log says of a listed user who isn't found, by what the directory says when it is asked for the entry."""
+
+
+class Candidate(NamedTuple):
+    """An entry that a login may mean, and what it makes."""
+
+    entry: Entry
+    user_id: str
+    user_name: str
+    """"" where the entry makes no user."""
+    rejection: Rejection | None
+    """Why its owner may not log in, if so."""
+    is_listed: bool
+
+
+class Found(NamedTuple):
+    """What one server holds for a name: one candidate, several between whom nobody can choose, or none."""
+
+    directory: DirectorySnapshots
+    server: str
+    candidates: tuple[Candidate, ...] = ()
+    reason: Rejection = Rejection.UNKNOWN_USER
+    """For the log: why there is no candidate."""
+    detail: str = ""
+
+    def rank(self, user_name: str) -> int:
+        """How much the name is this directory's: 0 as a listed userName, 1 in another way, 2 but not listed.
+
+        A listing gives each userName to one entry; what else a login filter finds comes after that.
+        """
+        if len(self.candidates) > 1:
+            return 0
+        candidate = self.candidates[0]
+        if not candidate.is_listed:
+            return 2
+        source = self.directory.source
+        if source.finds_by_user_name or fold_user_name(candidate.user_name) == fold_user_name(user_name):
+            return 0
+        return 0 if self.directory.decides(user_name) else 1
+
+    def of(self, user: User) -> Found | None:
+        """What it holds of this very user, or None."""
+        candidates = tuple(each for each in self.candidates if each.user_id == user.id)
+        return self._replace(candidates=candidates) if candidates else None
+
+
+async def find_user(directory: DirectorySnapshots, user_name: str) -> Found:
+    """What the directory holds for the name.
+
+    Raises a `DirectoryError` where that can't be found out, or where nobody is found and that can't be believed.
+    """
+    source = directory.source
+    if source.login_template is None and directory.last_good is None:
+        await directory.current()
+    found = await _find_at_any(directory, user_name)
+    if len(found.candidates) == 1 and len(source.directory.servers) == 1 and not directory.is_doubted:
+        return found
+    listed = find_holder(directory, user_name)
+    if listed is None:
+        return found
+    mine = found.of(listed)
+    if mine is None and not found.candidates:
+        found = await _find_at(directory, user_name, found.server, must_find=True)
+        mine = found.of(listed)
+    return mine or await _find_elsewhere(directory, user_name, listed, found)
+
+
+def find_holder(directory: DirectorySnapshots, user_name: str) -> User | None:
+    """Whom the last listing knows by this userName."""
+    return directory.last_good.roster.find(user_name) if directory.last_good is not None else None
+
+
+async def _find_at_any(directory: DirectorySnapshots, user_name: str) -> Found:
+    """What the first server holds that answers all that is asked."""
+    port = directory.source.directory
+    for _ in port.servers[1:]:
+        try:
+            return await _find_at(directory, user_name)
+        except DirectoryError as error:
+            # A server that has answered the first question fails at another one: the next server is asked all of them.
+            if error.server not in port.servers[:-1]:
+                raise
+            port.set_aside(error.server, error)
+    return await _find_at(directory, user_name)
+
+
+async def _find_elsewhere(directory: DirectorySnapshots, user_name: str, listed: User, found: Found) -> Found:
+    """The listed user at another server than the one that has not shown them; or what that one has found instead.
+
+    Raises `DirectoryUnavailable` where the directory is in doubt.
+    """
+    source = directory.source
+    for url in source.directory.servers:
+        if url == found.server:
+            continue
+        try:
+            other = (await _find_at(directory, user_name, url, must_find=True)).of(listed)
+        except DirectoryError:
+            continue
+        if other is not None:
+            return other
+    if directory.is_doubted or not await _shows_others(directory, listed, found.server):
+        raise DirectoryUnavailable(
+            "a user who is listed is not found, and what the directory shows now is not believed",
+            directory=source.name,
+            server=found.server,
+            remedy="Look at `mailstore-bridge status` and `check`: rights, search bases, a server that is no replica.",
+        )
+    if found.candidates:
+        return found
+    finding = (await confirm(source, [listed], ()))[listed.id]
+    if finding.reason is None:
+        return found
+    return found._replace(reason=_REASONS.get(finding.reason, Rejection.NOT_LISTED), detail=finding.detail)
+
+
+async def _shows_others(directory: DirectorySnapshots, absent: User, server: str) -> bool:
+    """Whether the server shows any of a few other listed users, as the same questions find them.
+
+    A server that shows none of them has lost its data or its rights, or was never a replica.
+    """
+    roster = directory.last_good.roster if directory.last_good is not None else ()
+    step = max(1, len(roster) // (_WITNESSES_COUNT + 1))
+    others = [roster[position] for position in range(step - 1, len(roster), step)]
+    for other in [each for each in others if each.id != absent.id][:_WITNESSES_COUNT]:
+        if (await _find_at(directory, other.user_name, server)).of(other) is not None:
+            return True
+    return False
+
+
+async def _find_at(
+    directory: DirectorySnapshots, user_name: str, server: str | None = None, *, must_find: bool = False
+) -> Found:
+    """What one server holds for the name: the named one, or the first that answers."""
+    source, questions = directory.source, _Questions(directory.source, server)
+    if source.groups is not None:
+        await source.current_groups()
+    template = source.login_template
+    holder = find_holder(directory, user_name) if template is None or directory.decides(user_name) else None
+    if template is None or holder is not None:
+        entries = await questions.read(holder) if holder is not None else ()
+        return await _judge(directory, questions, entries)
+    bases = source.bases or await source.resolve_bases()
+    searches = [source.login_search(base, template.fill(user_name)) for base in bases]
+    found = await _judge(directory, questions, await questions.search(searches, must_find=must_find))
+    if len(found.candidates) > 1:
+        return await _choose_by_user_name(found, questions, user_name)
+    if not found.candidates and source.resolved_groups.clauses:
+        return await _explain_by_groups(found, questions, searches)
+    return found
+
+
+class _Questions:
+    """Look-ups that all go to one server: the named one, or the one that answers the first of them."""
+
+    def __init__(self, source: DirectorySource, server: str | None) -> None:
+        self._source = source
+        self._server = server
+
+    @property
+    def server(self) -> str:
+        """The server that has answered, or would be asked."""
+        return self._server or next(iter(self._source.directory.servers), "")
+
+    async def ask(self, search: SearchRequest, *, must_find: bool = False) -> tuple[Entry, ...]:
+        """The entries that match."""
+        answer = await self._source.directory.look_up(search, self._server, must_find=must_find)
+        self._server = answer.server
+        return answer.entries
+
+    async def search(self, searches: Sequence[SearchRequest], *, must_find: bool = False) -> tuple[Entry, ...]:
+        """The entries of all searches, each once: bases may overlap."""
+        if len(searches) == 1:
+            return await self.ask(searches[0], must_find=must_find)
+        entries = {entry.dn: entry for search in searches for entry in await self.ask(search)}
+        if must_find and not entries:
+            # One question on a new connection takes the place of the old one for those that follow.
+            first = await self.ask(searches[0], must_find=True)
+            entries = {entry.dn: entry for entry in first}
+            entries |= {entry.dn: entry for search in searches[1:] for entry in await self.ask(search)}
+        return tuple(entries.values())
+
+    async def read(self, user: User) -> tuple[Entry, ...]:
+        """The live entry of a listed user, if it is still the same one and one of the users."""
+        source = self._source
+        found = await self.ask(source.entry_search(user.distinguished_name))
+        entries = tuple(entry for entry in found if judge_entry(source, entry).user_id == user.id)
+        if entries or source.attribute_map.id_attribute is None:
+            return entries
+        # The entry has another DN than when it was listed, as happens to whoever is renamed.
+        return await self.search([source.login_search_by_id(base, user.id) for base in await source.resolve_bases()])
+
+
+async def _judge(directory: DirectorySnapshots, questions: _Questions, entries: tuple[Entry, ...]) -> Found:
+    """The candidates that the entries make, but for those whom a group shuts out."""
+    source, server = directory.source, questions.server
+    admitted = entries
+    if source.groups is not None:
+        admitted = (await admit(source, LookUp(entries, server))).entries
+    candidates = tuple([judge_entry(source, entry) for entry in admitted])
+    found = Found(directory, server, candidates)
+    return found if candidates or not entries else found._replace(reason=Rejection.NOT_IN_GROUP)
+
+
+async def _choose_by_user_name(found: Found, questions: _Questions, user_name: str) -> Found:
+    """The one whose userName it is, where a login filter finds others by it, too.
+
+    The limit that shows that there are several doesn't choose among them: the userName alone is asked for.
+    """
+    source = found.directory.source
+    searches = [source.user_name_search(base, user_name) for base in await source.resolve_bases()]
+    if None in searches or source.finds_by_user_name:
+        return found
+    entries = await questions.search([search for search in searches if search is not None])
+    by_name = await _judge(found.directory, questions, entries)
+    return by_name if len(by_name.candidates) == 1 else found
+
+
+async def _explain_by_groups(found: Found, questions: _Questions, searches: Sequence[SearchRequest]) -> Found:
+    """For the log: whether it is the groups alone, which the server compares, that shut somebody out."""
+    source = found.directory.source
+    if await questions.search([source.without_groups(search) for search in searches]):
+        return found._replace(reason=Rejection.NOT_IN_GROUP)
+    return found
+
+
+def judge_entry(source: DirectorySource, entry: Entry) -> Candidate:
+    """Whom the entry makes, and whether its owner may log in.
+
+    Raises `SearchInvalid` where it doesn't show its id: nobody knows then whose entry it is.
+    """
+    attribute_map, now_s = source.attribute_map, source.clock.now_s()
+    rejection = attribute_map.account_rejection(entry, now_s)
+    try:
+        user = attribute_map.map_entry(entry).user
+    except EntryUnusable as error:
+        check_id(error, entry, source)
+        user_id = attribute_map.id_of(entry)
+        return Candidate(entry, user_id, "", rejection or Rejection.NOT_LISTED, is_listed=False)
+    is_listed = rejection is None or source.list_disabled or attribute_map.exclusion(entry, now_s) is None
+    return Candidate(entry, user.id, user.user_name, rejection, is_listed)

@@ -1,0 +1,59 @@
+"""What an entry says after a refused bind: whether the server has compared the password at all.
+
+Directories refuse locked and barred accounts with the very result of a wrong password. The entry is read again at the
+server that has refused, before anything is remembered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from bridge.authentication.throttle import Outcome
+from bridge.directory import Scope, SearchRequest
+from bridge.errors import DirectoryError
+from bridge.model import Rejection
+from bridge.syntax.filters import Present
+
+if TYPE_CHECKING:
+    from bridge.sources.directory.login_state import LoginState
+    from bridge.sources.directory.source import DirectorySource
+
+
+class Evidence(NamedTuple):
+    """What a refused bind amounts to."""
+
+    outcome: Outcome
+    is_lasting: bool = False
+    """Whether the password stays wrong until the entry shows that another one was set."""
+    reason: Rejection = Rejection.WRONG_PASSWORD
+    """For the log."""
+
+
+NOTHING_SHOWN = Evidence(Outcome.UNKNOWN)
+
+
+async def find_evidence(source: DirectorySource, dn: str, before: LoginState | None, server: str) -> Evidence:
+    """What the entry shows at the server that has just refused a password, beside what it showed `before`."""
+    search = SearchRequest(dn, Scope.BASE, Present("objectClass"), source.login_attributes, size_limit_count=1)
+    try:
+        found = await source.directory.look_up(search, server)
+    except DirectoryError:
+        return NOTHING_SHOWN
+    if before is None or not found.entries:
+        return NOTHING_SHOWN
+    return judge_refusal(before, source.login_state(found.entries[0]))
+
+
+def judge_refusal(before: LoginState, after: LoginState) -> Evidence:
+    """What a refusal says of the password, by the entry before and after it.
+
+    Where an account is barred, nothing is said of the password, unless the server shows that it has counted a failure
+    of an account that was barred as it is now: a lock that is over leaves its mark (slapo-ppolicy(5)).
+    """
+    is_uncounted = bool(after.failure_marks) and after.failure_marks == before.failure_marks
+    if not after.bars:
+        return Evidence(Outcome.WRONG, is_lasting=bool(after.password_mark) and not is_uncounted)
+    reason = after.bars[0].rejection
+    if after.bars == before.bars and after.failure_marks != before.failure_marks:
+        return Evidence(Outcome.WRONG, reason=reason)
+    return Evidence(Outcome.NOTHING if is_uncounted else Outcome.UNKNOWN, reason=reason)

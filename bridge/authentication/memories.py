@@ -1,0 +1,171 @@
+"""What is remembered of one user's logins: wrong passwords, binds that count, a right password; and for how long.
+
+Pure: rules and moments are handed in. All times are those of `Clock.monotonic_s`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bridge.authentication.throttle import Attempt
+
+_RENEWED_AT_MOST_S = 86_400.0
+"""How long after its bind a wrong password that is repeated all the time is refused without another."""
+_KEPT_COUNT = 16
+"""Failures of one user beyond those that count."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleRules:
+    """How much is remembered, for how long."""
+
+    remember_failures_s: float = 1800.0
+    """How long a wrong password is refused without a bind."""
+    max_failure_count: int = 4
+    """Failed binds of one user."""
+    window_s: float = 1800.0
+    """How long after the last failed bind they count."""
+    remember_successes_s: float = 0.0
+    """How long a right password is accepted without a bind; 0: it never is."""
+    users_max_count: int = 50_000
+    """Users of whom something is remembered: some 40 MB at the very most, and far more than have trouble at once."""
+
+
+class Failure(NamedTuple):
+    """Binds with a wrong password at one server."""
+
+    bound_s: float
+    """When the last one was made."""
+    bind_count: int
+    """How many of them count."""
+    asked_s: float
+    """When it was asked for last, with a bind or without."""
+    password_mark: tuple[bytes, ...]
+    is_lasting: bool
+    is_over: bool = False
+    """Whether a sign has ended the refusal; the bind counts all the same."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is remembered of one user."""
+
+    user_name: str
+    failures: dict[tuple[str, bytes], Failure] = field(default_factory=dict)
+    """By server and password, the last one at the end."""
+    unknown_s: list[float] = field(default_factory=list)
+    """When binds of unknown outcome were made."""
+    counted_from_s: float = 0.0
+    last_failure_s: float = 0.0
+    was_barred: bool = False
+    """Whether the entry showed a bar when it was seen last."""
+    success: bytes | None = None
+    success_mark: tuple[bytes, ...] = ()
+    success_until_s: float = 0.0
+
+    def note_state(self, attempt: Attempt) -> None:
+        """End refusals where the entry has lost its bar: somebody has unlocked the account, or the lock is over.
+
+        A bar that appears ends nothing: a failed bind itself may make it.
+        """
+        is_barred = bool(attempt.state.bars)
+        if self.was_barred and not is_barred:
+            self.failures = {key: failure._replace(is_over=True) for key, failure in self.failures.items()}
+        self.was_barred = is_barred
+
+    def find_refusal(self, attempt: Attempt, rules: ThrottleRules, now_s: float) -> tuple[str, bytes] | None:
+        """The remembered failure by which the attempt is refused without a bind, or None."""
+        keys = self._keys_of(attempt)
+        return next((key for key in keys if is_refused(self.failures[key], rules, now_s)), None)
+
+    def find_trial(self, attempt: Attempt, now_s: float) -> tuple[str, bytes] | None:
+        """The failure of the same password within the last day, if no sign has come since."""
+        for key in self._keys_of(attempt):
+            failure = self.failures[key]
+            if not failure.is_over and now_s - failure.bound_s < _RENEWED_AT_MOST_S:
+                return key
+        return None
+
+    def _keys_of(self, attempt: Attempt) -> Iterator[tuple[str, bytes]]:
+        """The failures that speak of the attempt.
+
+        What another server has said holds where both show the same time at which the password was set: one that lags
+        behind knows an old password only.
+        """
+        mark = attempt.state.password_mark
+        for key, failure in self.failures.items():
+            server, fingerprint = key
+            is_of_server = server == attempt.server or bool(mark)
+            if fingerprint == attempt.fingerprint and failure.password_mark == mark and is_of_server:
+                yield key
+
+    def count(self, window_s: float, now_s: float) -> tuple[int, int]:
+        """How many binds with wrong passwords, and how many of unknown outcome, count now.
+
+        Directories forget failures when some time has passed since the last one, and so does this: a window that
+        begins with the first would let one more through while the directory still counts all of them.
+        """
+        if now_s - self.last_failure_s >= window_s or not (self.failures or self.unknown_s):
+            return 0, 0
+        counted = (failure for failure in self.failures.values() if failure.bound_s >= self.counted_from_s)
+        wrong_count = sum(failure.bind_count for failure in counted)
+        return wrong_count, sum(at_s >= self.counted_from_s for at_s in self.unknown_s)
+
+    def note_bind(self, attempt: Attempt, window_s: float, now_s: float, *, is_wrong: bool, is_lasting: bool) -> None:
+        """Note a bind that counts from now on; the first one after a whole window begins a new count."""
+        if self.count(window_s, now_s) == (0, 0):
+            self.counted_from_s = now_s
+        self.user_name, self.success, self.last_failure_s = attempt.user_name, None, now_s
+        if not is_wrong:
+            self.unknown_s.append(now_s)
+            return
+        key = (attempt.server, attempt.fingerprint)
+        before = self.failures.pop(key, None)
+        count = before.bind_count if before is not None and before.bound_s >= self.counted_from_s else 0
+        self.failures[key] = Failure(now_s, count + 1, now_s, attempt.state.password_mark, is_lasting)
+
+    def doubt(self, from_s: float) -> None:
+        """Take back that passwords that were bound since then are wrong: what came of these binds is unknown."""
+        for key in [key for key, failure in self.failures.items() if failure.bound_s >= from_s]:
+            failure = self.failures.pop(key)
+            self.unknown_s += [failure.bound_s] * failure.bind_count
+
+    def drop_old(self, max_count: int, now_s: float) -> None:
+        """Forget what neither counts nor refuses, and keep no more than a few."""
+        kept = {
+            key: failure
+            for key, failure in self.failures.items()
+            if failure.bound_s >= self.counted_from_s or now_s - failure.bound_s < _RENEWED_AT_MOST_S
+        }
+        for key in list(kept)[: -max(_KEPT_COUNT, max_count)]:
+            del kept[key]
+        self.failures = kept
+        self.unknown_s = [at_s for at_s in self.unknown_s if at_s >= self.counted_from_s][
+            -max(_KEPT_COUNT, max_count) :
+        ]
+
+    def is_over(self, rules: ThrottleRules, window_s: float, now_s: float) -> bool:
+        """Whether nothing of it matters any more."""
+        return not (
+            any(self.count(window_s, now_s))
+            or (self.success is not None and now_s < self.success_until_s)
+            or any(is_refused(failure, rules, now_s) for failure in self.failures.values())
+        )
+
+
+def is_refused(failure: Failure, rules: ThrottleRules, now_s: float) -> bool:
+    """Whether the password is still known to be wrong.
+
+    Where the entry shows when passwords are set, and none was, a wrong one that a program repeats for ever stays wrong
+    for as long as it is repeated: a bind now and then would lock the account in the end.
+    """
+    if failure.is_over:
+        return False
+    if now_s - failure.bound_s < rules.remember_failures_s:
+        return True
+    is_renewed = failure.is_lasting and now_s - failure.bound_s < _RENEWED_AT_MOST_S
+    return is_renewed and now_s - failure.asked_s < rules.remember_failures_s

@@ -1,0 +1,26 @@
+"""What an entry shows that matters to a login beside the user: bars, counted failures, when the password was set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from bridge.model import Rejection
+
+
+class Bar(NamedTuple):
+    """A state of the account in which no password is compared."""
+
+    rejection: Rejection
+    attribute: str
+    values: tuple[bytes, ...]
+
+
+class LoginState(NamedTuple):  # made for each login
+    """One entry at one moment, as one server shows it."""
+
+    bars: tuple[Bar, ...] = ()
+    failure_marks: tuple[tuple[bytes, ...], ...] = ()
+    """What changes when the server counts a failed bind; empty where it shows nothing of it."""
+    password_mark: tuple[bytes, ...] = ()
+    """What changes when the password is set; empty where the server shows nothing of it."""
