@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from bridge.model import Rejection
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from bridge.errors import DirectoryError
-    from bridge.model import Rejection, Secret
+    from bridge.model import Secret
     from bridge.syntax.filters import Filter
 
 
@@ -71,6 +73,13 @@ class BindResult:
     notice: str | None = None
     result_code: int = 0
     diagnostic_message: str = ""
+    was_compared: bool = False
+    """Whether the password may have been compared and counted, though `rejection` names something else."""
+
+    @property
+    def may_have_counted(self) -> bool:
+        """Whether the server may have counted a failure of the account for this bind."""
+        return self.was_compared or self.rejection is Rejection.WRONG_PASSWORD
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 from bridge.authentication.authenticator import Authenticator
 from bridge.authentication.candidates import find_holder
-from bridge.authentication.login_health import LoginHealth
-from bridge.authentication.user_binds import UserBinds
 from bridge.endpoint.endpoint import Endpoint
 from bridge.errors import ApprovalOutdated, BridgeError
 from bridge.events import Refreshed, RefreshFailed
@@ -22,7 +20,8 @@ from bridge.snapshots.directory_snapshots import DirectorySnapshots
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from bridge.authentication.throttle import Remembered, Throttle
+    from bridge.authentication.throttle import Remembered
+    from bridge.authentication.user_binds import UserBinds
     from bridge.clock import Clock
     from bridge.events import Event, Observer
     from bridge.mailstore import ListAnswer
@@ -49,8 +48,7 @@ class Bridge:
         clock: Clock,
         make_token: Callable[[], str],
         observe: Observer,
-        throttle: Throttle,
-        fast_refusals: bool = False,
+        binds: UserBinds,
     ) -> None:
         self._clock = clock
         self._observe = observe
@@ -58,8 +56,7 @@ class Bridge:
             source.name: DirectorySnapshots(source, policy, store, clock, self._observe_directory)
             for source, policy in sources
         }
-        self._throttle = throttle
-        binds = UserBinds(self._throttle, LoginHealth(clock), fast_refusals=fast_refusals)
+        self._throttle = binds.throttle
         self._endpoints: dict[str, Endpoint] = {}
         settling = asyncio.Lock()
         for path, names in endpoints.items():

@@ -30,8 +30,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from bridge.authentication.memories import ThrottleRules
-from bridge.authentication.memory_throttle import MemoryThrottle
 from bridge.directory import Entry
 from bridge.errors import ApprovalOutdated, BridgeError, StateUnavailable
 from bridge.mapping import AccountState, AttributeMap, parse_item
@@ -44,6 +42,7 @@ from bridge.snapshots.store import Snapshot
 from bridge.sources.directory.source import DirectorySource
 from bridge.state import SqliteSnapshotStore
 from bridge.syntax.filters import parse_filter
+from tests.support.binds import make_binds
 from tests.support.memory_directory import MemoryDirectory, broken
 
 Result = TypeVar("Result")
@@ -256,7 +255,7 @@ class NothingLost(RuleBasedStateMachine):
             store=self.store,
             clock=self,
             make_token=lambda: "t",
-            throttle=MemoryThrottle(ThrottleRules(), b"k" * 32, self),
+            binds=make_binds(self),
             observe=self.events.append,
         )
 

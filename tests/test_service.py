@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from bridge.authentication.memories import ThrottleRules
-from bridge.authentication.memory_throttle import MemoryThrottle
 from bridge.errors import ApprovalOutdated, BridgeError, DirectoryUnavailable, StateLost, StateUnavailable
 from bridge.events import ApprovalExpired, Event, NamesContested, RemovalsApproved, RemovalsReset
 from bridge.model import User
@@ -18,6 +16,7 @@ from bridge.roster.roster import Roster
 from bridge.service import Bridge
 from bridge.snapshots.memory_store import DraftStore, MemorySnapshotStore
 from bridge.snapshots.store import Snapshot, SnapshotStore
+from tests.support.binds import make_binds
 from tests.support.kept import roster_of, snapshot_of
 from tests.support.manual_clock import ManualClock
 from tests.support.memory_directory import MemoryDirectory, broken, make, person
@@ -38,7 +37,7 @@ def bridge_of(
         store=store or MemorySnapshotStore(),
         clock=clock,
         make_token=lambda: "t",
-        throttle=MemoryThrottle(ThrottleRules(), b"k" * 32, clock),
+        binds=make_binds(clock),
         observe=(events if events is not None else []).append,
     )
     return bridge, clock

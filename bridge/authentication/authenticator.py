@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import time
 import unicodedata
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.authentication.evidence import find_evidence
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bridge.authentication.candidates import Candidate, Found
+    from bridge.authentication.evidence import Evidence
     from bridge.authentication.user_binds import UserBinds
     from bridge.directory import BindResult
     from bridge.events import Observer
@@ -156,7 +156,11 @@ class Authenticator:
         entry, user_id, _, refusal, _ = candidate
         state = source.login_state(entry)
         attempt = self._binds.throttle.identify((source.name, user_id), user_name, password, found.server, state)
-        prove = partial(find_evidence, source, entry.dn, state, found.server)
+
+        async def prove() -> Evidence:
+            await self._binds.budgets.learn(source)
+            return await find_evidence(source, entry.dn, state, found.server)
+
         answer = await self._binds.bind(source.directory, entry.dn, password, attempt, started_s=began_s, prove=prove)
         bind, notice = None, None
         if isinstance(answer, Permission):

@@ -77,10 +77,10 @@ class Memory:
             self.failures = {key: failure._replace(is_over=True) for key, failure in self.failures.items()}
         self.was_barred = is_barred
 
-    def find_refusal(self, attempt: Attempt, rules: ThrottleRules, now_s: float) -> tuple[str, bytes] | None:
+    def find_refusal(self, attempt: Attempt, remember_s: float, now_s: float) -> tuple[str, bytes] | None:
         """The remembered failure by which the attempt is refused without a bind, or None."""
         keys = self._keys_of(attempt)
-        return next((key for key in keys if is_refused(self.failures[key], rules, now_s)), None)
+        return next((key for key in keys if is_refused(self.failures[key], remember_s, now_s)), None)
 
     def find_trial(self, attempt: Attempt, now_s: float) -> tuple[str, bytes] | None:
         """The failure of the same password within the last day, if no sign has come since."""
@@ -157,7 +157,7 @@ class Memory:
         )
 
 
-def is_refused(failure: Failure, rules: ThrottleRules, now_s: float) -> bool:
+def is_refused(failure: Failure, remember_s: float, now_s: float) -> bool:
     """Whether the password is still known to be wrong.
 
     Where the entry shows when passwords are set, and none was, a wrong one that a program repeats for ever stays wrong
@@ -165,7 +165,7 @@ def is_refused(failure: Failure, rules: ThrottleRules, now_s: float) -> bool:
     """
     if failure.is_over:
         return False
-    if now_s - failure.bound_s < rules.remember_failures_s:
+    if now_s - failure.bound_s < remember_s:
         return True
     is_renewed = failure.is_lasting and now_s - failure.bound_s < _RENEWED_AT_MOST_S
-    return is_renewed and now_s - failure.asked_s < rules.remember_failures_s
+    return is_renewed and now_s - failure.asked_s < remember_s

@@ -109,7 +109,8 @@ class MemoryThrottle:
         for user, memory in self._memories.items():
             max_count, window_s = self._budget_of(user)
             wrong_count, unknown_count = memory.count(window_s, now_s)
-            refused_count = sum(is_refused(failure, self._rules, now_s) for failure in memory.failures.values())
+            remember_s = self._remember_s(user)
+            refused_count = sum(is_refused(failure, remember_s, now_s) for failure in memory.failures.values())
             if not (wrong_count or unknown_count or refused_count):
                 continue
             until_s = date_s + max(0.0, memory.last_failure_s + window_s - now_s)
@@ -151,6 +152,12 @@ class MemoryThrottle:
     def _budget_of(self, user: UserKey) -> tuple[int, float]:
         return self._budgets.get(user[0]) or (self._rules.max_failure_count, self._rules.window_s)
 
+    def _remember_s(self, user: UserKey) -> float:
+        """How long a wrong password is refused: no shorter than its bind counts in a directory with a longer window."""
+        configured_s, window_s = self._rules.remember_failures_s, self._budget_of(user)[1]
+        is_longer = configured_s > 0 and window_s > self._rules.window_s
+        return max(configured_s, window_s) if is_longer else configured_s
+
     def _recall(self, memory: Memory, attempt: Attempt, now_s: float) -> Permission | None:
         """What memory alone answers."""
         memory.note_state(attempt)
@@ -158,7 +165,7 @@ class MemoryThrottle:
             if memory.success_mark == attempt.state.password_mark:
                 return Permission.REMEMBERED_SUCCESS
             memory.success = None
-        key = memory.find_refusal(attempt, self._rules, now_s)
+        key = memory.find_refusal(attempt, self._remember_s(attempt.user), now_s)
         return self._refuse(memory, attempt, key, now_s) if key is not None else None
 
     def _refuse(self, memory: Memory, attempt: Attempt, key: tuple[str, bytes], now_s: float) -> Permission:

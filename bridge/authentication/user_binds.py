@@ -20,6 +20,7 @@ from bridge.model import Rejection
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from bridge.authentication.budgets import Budgets
     from bridge.authentication.evidence import Evidence
     from bridge.authentication.login_health import LoginHealth
     from bridge.authentication.throttle import Attempt, Throttle, UserKey
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 _RECENT_MAX_COUNT = 64
 _LONGEST_S = 5.0
 """A refusal is never held up for longer, as MailStore must have its answer within 10 s."""
+_OUTCOMES = {
+    (True, False): Outcome.RIGHT,
+    (False, False): Outcome.NOTHING,
+    (False, True): Outcome.UNKNOWN,  # until it is proven that the password is wrong
+}
+"""What came of a bind, by whether the password was accepted, and whether the server may have counted a failure."""
 _STRETCH = 0.1
 """The part of its time by which a refusal is drawn out at random at most, to drown what else may differ."""
 _STRETCH_LEAST_S = 0.002
@@ -41,12 +48,14 @@ class UserBinds:
         self,
         throttle: Throttle,
         health: LoginHealth,
+        budgets: Budgets,
         *,
         fast_refusals: bool = False,
         random: Random | None = None,
     ) -> None:
         self.throttle = throttle
         self.health = health
+        self.budgets = budgets
         self._fast_refusals = fast_refusals
         self._random = random or Random()  # noqa: S311 - it blurs times, and keeps no secret
         self._recent_s: dict[str, deque[float]] = {}
@@ -85,9 +94,8 @@ class UserBinds:
         result, failure, outcome, is_lasting = None, None, Outcome.UNKNOWN, False
         try:
             result = await directory.bind(dn, password, attempt.server)
-            outcome = Outcome.RIGHT if result.rejection is None else Outcome.NOTHING
+            outcome = _OUTCOMES[result.rejection is None, result.may_have_counted]
             if result.rejection is Rejection.WRONG_PASSWORD:
-                outcome = Outcome.UNKNOWN  # as long as it isn't proven
                 evidence = await prove()
                 outcome, is_lasting = self._weigh(attempt, evidence), evidence.is_lasting
                 result = replace(result, rejection=evidence.reason)

@@ -30,16 +30,19 @@ from bridge.ldap.transport import open_connection
 from bridge.run.build import ldap_settings, make_source, snapshot_policy
 from bridge.run.service import ABOUT_STRANGERS
 from bridge.sources.directory.listing import refuse_if_empty, take_listing
+from bridge.sources.directory.lockout import budget_of, read_lockout, window_of
 from bridge.syntax.filters import render_filter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bridge.config.loading import Loaded
+    from bridge.config.schema import AuthSection
     from bridge.directory import RootDSE
     from bridge.ldap.connection import Connection
     from bridge.ldap.settings import LdapSettings, ServerAddress
     from bridge.sources.directory.listing import DirectoryListing
+    from bridge.sources.directory.lockout import LockoutPolicy
     from bridge.sources.directory.source import DirectorySource
 
 _DAY_S = 86_400
@@ -173,11 +176,12 @@ def _check_certificate(directory: str, server: str, tls: ssl.SSLObject) -> Check
 
 async def _check_users(loaded: Loaded, position: int, refused: RefusedSecrets) -> list[Check]:
     source = make_source(loaded, position, lambda _event: None, refused=refused)
-    policy = snapshot_policy(loaded.configuration, position)
+    removals = snapshot_policy(loaded.configuration, position).removals
     try:
         bases = await source.resolve_bases()
         listing = await take_listing(source, None, source.clock)
-        refuse_if_empty(source, listing, allow_empty=policy.removals.allow_empty)
+        refuse_if_empty(source, listing, allow_empty=removals.allow_empty)
+        policy = await read_lockout(source)
     except BridgeError as error:
         return [_failed("users", source.name, "", error)]
     finally:
@@ -186,7 +190,34 @@ async def _check_users(loaded: Loaded, position: int, refused: RefusedSecrets) -
         Check("base", source.name, "", "ok", "; ".join(bases)),
         *_describe_groups(source),
         *_describe_users(listing),
+        describe_lockout(source.name, policy, loaded.configuration.auth),
     ]
+
+
+def describe_lockout(directory: str, policy: LockoutPolicy | None, auth: AuthSection) -> Check:
+    """When the directory locks accounts, as far as it shows that, and how many wrong passwords are tried."""
+    budget, window_s = budget_of(auth.max_failures, policy), window_of(auth.window_s, policy)
+    follows = f"{budget} different wrong passwords of a user are tried within {window_s / 60:g} minutes"
+    if policy is None:
+        message = f"the directory doesn't show when it locks accounts; {follows}"
+        remedy = f"Set auth.max_failures below the directory's threshold where that is {budget} or less."
+        return Check("lockout", directory, "", "ok", message, remedy)
+    if policy.threshold_count == 0:
+        return Check("lockout", directory, "", "ok", f"no wrong password locks an account ({policy.source}); {follows}")
+    counted = "until a success" if policy.window_s is None else f"for {policy.window_s / 60:g} minutes"
+    message = (
+        f"wrong password number {policy.threshold_count} locks an account, each counts {counted} "
+        f"({policy.source}); {follows}"
+    )
+    if budget < policy.threshold_count:
+        return Check("lockout", directory, "", "ok", message)
+    return Check("lockout", directory, "", "warning", message, _lower_budget(policy.threshold_count))
+
+
+def _lower_budget(threshold_count: int) -> str:
+    if threshold_count == 1:
+        return "Raise the directory's threshold: every wrong password locks."
+    return f"Set auth.max_failures: auto, or {threshold_count - 1} at most."
 
 
 def _describe_groups(source: DirectorySource) -> Iterator[Check]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr, WithJsonSchema, model_validator
 
@@ -34,6 +34,9 @@ from bridge.sources.directory.groups import GroupRules, GroupWay
 from bridge.syntax.attributes import is_attribute_description
 from bridge.syntax.dn import DNError, dn_key, parse_dn
 from bridge.syntax.filters import And, Filter, FilterError, FilterTemplate, parse_filter, parse_filter_template
+
+if TYPE_CHECKING:
+    from bridge.sources.directory.lockout import LockoutRule
 
 Server = Annotated[
     ServerUrl,
@@ -448,6 +451,11 @@ class DirectorySection(Section):
     def password_changed(self) -> tuple[str, ...]:
         """The attributes that take another value when a password is set."""
         return self._preset.password_changed
+
+    @property
+    def lockout_rules(self) -> tuple[LockoutRule, ...]:
+        """Where the directory shows when it locks accounts."""
+        return tuple(rule.build() for rule in self._preset.lockout)
 
     @property
     def failure_marks(self) -> tuple[str, ...]:

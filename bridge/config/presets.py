@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from bridge.config.yaml12 import read_yaml
+from bridge.directory import Scope
 from bridge.mapping import AccountState, IdForm, parse_item
 from bridge.model import Rejection
 from bridge.sources.directory.groups import GroupRules, GroupWay
+from bridge.sources.directory.lockout import LockoutRule
 from bridge.syntax.attributes import is_attribute_description
 from bridge.syntax.dn import parse_dn
 from bridge.syntax.filters import parse_filter, parse_filter_template
-from bridge.syntax.times import TimeForm
+from bridge.syntax.times import IntervalForm, TimeForm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,6 +114,37 @@ class PresetGroups(BaseModel):
         )
 
 
+class PresetLockout(BaseModel):
+    """Where the directory shows when it locks accounts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    threshold: _Attribute
+    """The attribute with the number of failures that lock."""
+    base: str = "{context}"
+    """A DN, in which `{context}` is the naming context of the users, or `{users}`: their bases."""
+    scope: Literal["base", "one", "subtree"] = "subtree"
+    filter: Annotated[str, _parsed_by(parse_filter)] = "(objectClass=*)"
+    enabled: _Attribute | None = None
+    """The attribute that says whether the threshold counts."""
+    window: _Attribute | None = None
+    """The attribute that says how long a failure counts, …"""
+    window_form: IntervalForm = IntervalForm.SECONDS
+    """… and how it is written."""
+
+    def build(self) -> LockoutRule:
+        """The rule as the source reads it."""
+        return LockoutRule(
+            threshold=self.threshold,
+            base=self.base,
+            scope=Scope[self.scope.upper()],
+            filter=parse_filter(self.filter),
+            enabled=self.enabled,
+            window=self.window,
+            window_form=self.window_form,
+        )
+
+
 class PresetAttributes(BaseModel):
     """The three mappings, each a list of items."""
 
@@ -139,6 +172,8 @@ class Preset(BaseModel):
     """None makes it from userName."""
     account_states: tuple[PresetState, ...] = ()
     groups: PresetGroups = PresetGroups()
+    lockout: tuple[PresetLockout, ...] = ()
+    """Where the directory shows when it locks accounts: each place, the strictest counts."""
     password_changed: tuple[_Attribute, ...] = ()
     """Attributes that take another value when a password is set."""
     failure_marks: tuple[_Attribute, ...] = ()

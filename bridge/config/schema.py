@@ -183,14 +183,33 @@ class CacheSection(Section):
     refresh_ahead: bool = Field(True, description="Renew listings before they expire, so that nobody waits.")
 
 
+def _parse_failures(value: object) -> object:
+    if value is None or (isinstance(value, str) and value != "auto"):
+        raise ValueError("must be auto, or a whole number")
+    return None if value == "auto" else value
+
+
+MaxFailures = Annotated[
+    int | None,
+    Field(ge=1, le=100),
+    BeforeValidator(_parse_failures),
+    PlainSerializer(lambda count: "auto" if count is None else count),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 100}]}),
+]
+"""None is `auto`."""
+
+
 class AuthSection(Section):
     """How wrong passwords are kept from locking accounts."""
 
     remember_failures_s: DurationS = Field(
         1800.0, alias="remember_failures", description="A wrong password is refused again without a bind; 0s: never."
     )
-    max_failures: int = Field(
-        4, ge=1, le=100, description="Different wrong passwords of one user; after that many there are no binds."
+    max_failures: MaxFailures = Field(
+        None,
+        description="Different wrong passwords of one user; after that many there are no binds. "
+        "auto: one below what locks accounts in the directory, at most 4.",
+        json_schema_extra={"default": "auto"},
     )
     window_s: DurationS = Field(1800.0, alias="window", description="How long after the last wrong one they count.")
     remember_successes_s: DurationS = Field(

@@ -12,10 +12,24 @@ from typing import TYPE_CHECKING
 from ldap3.core.results import RESULT_CODES
 
 from bridge.directory import BindResult
-from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable, SearchIncomplete, SearchInvalid
-from bridge.ldap import messages
+from bridge.errors import (
+    DirectoryError,
+    DirectoryRefused,
+    DirectoryUnavailable,
+    OutcomeUnknown,
+    SearchIncomplete,
+    SearchInvalid,
+)
+from bridge.ldap.bind_causes import (
+    find_cause,
+    find_policy_cause,
+    find_state,
+    read_policy_notice,
+    read_policy_rejection,
+    speaks_of_credentials,
+    speaks_of_trouble,
+)
 from bridge.model import Rejection
-from bridge.syntax import ber
 
 if TYPE_CHECKING:
     from bridge.ldap.connection import Peer
@@ -23,6 +37,7 @@ if TYPE_CHECKING:
 
 SUCCESS = 0
 OPERATIONS_ERROR = 1
+PROTOCOL_ERROR = 2
 TIME_LIMIT_EXCEEDED = 3
 SIZE_LIMIT_EXCEEDED = 4
 AUTH_METHOD_NOT_SUPPORTED = 7
@@ -63,70 +78,37 @@ _LIMITS = (
 _SEARCH_WRONG = "Check users.bases, users.filter and attributes of this directory."
 _ACL = "Let users authenticate themselves (OpenLDAP: access to attrs=userPassword by anonymous auth)."
 
-_BIND_REJECTIONS = {
-    CONSTRAINT_VIOLATION: Rejection.ACCOUNT_LOCKED,  # 389 DS: too many failures
-    NO_SUCH_OBJECT: Rejection.ENTRY_GONE,
-    INVALID_DN_SYNTAX: Rejection.ENTRY_GONE,
-    INAPPROPRIATE_AUTHENTICATION: Rejection.NO_PASSWORD,
-    INVALID_CREDENTIALS: Rejection.WRONG_PASSWORD,
-    UNWILLING_TO_PERFORM: Rejection.ACCOUNT_DISABLED,  # 389 DS: nsAccountLock
-}
-# FreeIPA: "Entry permanently locked." comes with the result that 389 DS gives to disabled accounts.
-_LOCKED = re.compile(r"\blocked\b", re.IGNORECASE)
+_SIMPLE_BINDS = (
+    "Let the server take simple binds of its users (OpenLDAP: neither `disallow bind_simple` nor `restrict bind`), "
+    "over TLS where it wants that (389 DS: nsslapd-minssf)."
+)
+_LOG = "Look into the server's own log."
 
-# AD: the cause stands behind "data" in the diagnostic message of result 49, in hexadecimal (MS-ERREF §2.2).
-_AD_CAUSE = re.compile(r"\bdata ([0-9a-f]{1,8})\b", re.IGNORECASE)
-_AD_REJECTIONS = {
-    0x525: Rejection.ENTRY_GONE,
-    0x52E: Rejection.WRONG_PASSWORD,
-    0x52F: Rejection.LOGON_NOT_GRANTED,
-    0x530: Rejection.NOT_AT_THIS_TIME,
-    0x531: Rejection.NOT_FROM_THIS_PLACE,
-    0x532: Rejection.PASSWORD_EXPIRED,
-    0x533: Rejection.ACCOUNT_DISABLED,
-    0x568: Rejection.TOO_MANY_GROUPS,
-    0x569: Rejection.LOGON_NOT_GRANTED,
-    0x701: Rejection.ACCOUNT_EXPIRED,
-    0x773: Rejection.MUST_CHANGE_PASSWORD,
-    0x775: Rejection.ACCOUNT_LOCKED,
+_ABOUT_THE_ACCOUNT = frozenset(
+    (
+        AUTH_METHOD_NOT_SUPPORTED,
+        CONSTRAINT_VIOLATION,
+        NO_SUCH_OBJECT,
+        INVALID_DN_SYNTAX,
+        INAPPROPRIATE_AUTHENTICATION,
+        INVALID_CREDENTIALS,
+        UNWILLING_TO_PERFORM,
+    )
+)
+"""What a bind by SASL ends with where the mechanism or the account is at fault."""
+_NOT_TAKEN = {
+    PROTOCOL_ERROR: _SIMPLE_BINDS,
+    AUTH_METHOD_NOT_SUPPORTED: _SIMPLE_BINDS,
+    STRONGER_AUTH_REQUIRED: _ENCRYPT,
+    UNAVAILABLE_CRITICAL_EXTENSION: _LOG,
+    CONFIDENTIALITY_REQUIRED: _ENCRYPT,
+    INSUFFICIENT_ACCESS_RIGHTS: _ACL,
+    INAPPROPRIATE_AUTHENTICATION: _SIMPLE_BINDS,  # taken for an anonymous bind (RFC 4513 §5.1.2)
+    UNWILLING_TO_PERFORM: _SIMPLE_BINDS,
 }
-# Samba: older versions name the status instead, as in "Simple Bind Failed: NT_STATUS_ACCOUNT_DISABLED" (MS-ERREF §2.3).
-_NT_STATUS = re.compile(r"\bNT_STATUS_([A-Z_]+)")
-_NT_REJECTIONS = {
-    "NO_SUCH_USER": Rejection.ENTRY_GONE,
-    "WRONG_PASSWORD": Rejection.WRONG_PASSWORD,
-    "LOGON_FAILURE": Rejection.WRONG_PASSWORD,
-    "ACCOUNT_RESTRICTION": Rejection.LOGON_NOT_GRANTED,
-    "INVALID_LOGON_HOURS": Rejection.NOT_AT_THIS_TIME,
-    "INVALID_WORKSTATION": Rejection.NOT_FROM_THIS_PLACE,
-    "PASSWORD_EXPIRED": Rejection.PASSWORD_EXPIRED,
-    "ACCOUNT_DISABLED": Rejection.ACCOUNT_DISABLED,
-    "TOO_MANY_CONTEXT_IDS": Rejection.TOO_MANY_GROUPS,
-    "LOGON_TYPE_NOT_GRANTED": Rejection.LOGON_NOT_GRANTED,
-    "ACCOUNT_EXPIRED": Rejection.ACCOUNT_EXPIRED,
-    "PASSWORD_MUST_CHANGE": Rejection.MUST_CHANGE_PASSWORD,
-    "ACCOUNT_LOCKED_OUT": Rejection.ACCOUNT_LOCKED,
-}
-
-# eDirectory: "NDS error: login lockout (-197)"; results 49 and 53 alike carry the cause in brackets.
-_NDS_CAUSE = re.compile(r"\bNDS error: .*\((-\d{3})\)")
-_NDS_REJECTIONS = {
-    "-197": Rejection.ACCOUNT_LOCKED,
-    "-218": Rejection.NOT_AT_THIS_TIME,
-    "-220": Rejection.ACCOUNT_DISABLED,  # or the account has ended
-    "-222": Rejection.PASSWORD_EXPIRED,  # and no grace logins are left
-    "-669": Rejection.WRONG_PASSWORD,
-}
-
-# draft-behera-ldap-password-policy-11 §6.2; the numbers from 3 on speak of changing a password.
-_PASSWORD_EXPIRED = 0
-_POLICY_REJECTIONS = {
-    _PASSWORD_EXPIRED: Rejection.PASSWORD_EXPIRED,
-    1: Rejection.ACCOUNT_LOCKED,
-    2: Rejection.MUST_CHANGE_PASSWORD,
-}
-_POLICY_WARNING, _POLICY_ERROR = 0xA0, 0x81
-_BEFORE_EXPIRATION, _GRACE_REMAINING = 0x80, 0x81
+"""The results of a server that doesn't take binds this way and looks at no password, each with its remedy."""
+_ANONYMOUS = re.compile(r"\banonymous\b", re.IGNORECASE)
+_NEEDS_TLS = re.compile(r"\bSSF\b")  # 389 DS: "Minimum SSF not met.", with result 53
 
 
 def describe_result(response: Response) -> str:
@@ -139,40 +121,109 @@ def describe_result(response: Response) -> str:
 def judge_user_bind(response: Response, peer: Peer) -> BindResult:
     """What a server's answer to a user bind says of the password.
 
-    Raises `DirectoryRefused` where our set-up keeps it from saying anything, and `DirectoryUnavailable` where it has
-    decided nothing.
+    Raises `OutcomeUnknown` where the server may have compared the password and says nothing of it; `DirectoryRefused`
+    where it takes no bind this way, and `DirectoryUnavailable` where it was busy or is the wrong one: in neither has it
+    looked at the password.
     """
-    code = response.result_code
-    if code == SUCCESS and not response.controls:
+    if response.result_code == SUCCESS and not response.controls:
         return BindResult(peer.server, diagnostic_message=response.diagnostic_message)
-    if code == SUCCESS:
-        rejection = _policy_rejection(response)
-    elif code == UNWILLING_TO_PERFORM:
-        # 389 DS: the policy control calls a disabled account locked, so the result speaks first.
-        is_locked = _LOCKED.search(response.diagnostic_message) is not None
-        rejection = _nds_rejection(response) or (Rejection.ACCOUNT_LOCKED if is_locked else Rejection.ACCOUNT_DISABLED)
-    elif code in _BIND_REJECTIONS:
-        rejection = (
-            _ad_rejection(response) or _nds_rejection(response) or _policy_rejection(response) or _BIND_REJECTIONS[code]
-        )
-    else:
-        raise _bind_error(response, peer)
-    return BindResult(peer.server, rejection, _policy_notice(response), code, response.diagnostic_message)
+    return _judge_bind(response, peer, OutcomeUnknown)
+
+
+def _judge_bind(response: Response, peer: Peer, unknown: type[DirectoryUnavailable]) -> BindResult:
+    """The same, with the error that is raised where the server may have compared the password all the same."""
+    if response.result_code == SUCCESS:
+        return _result(response, peer, read_policy_rejection(response))
+    if response.result_code == INVALID_CREDENTIALS:
+        return _judge_invalid_credentials(response, peer, unknown)
+    state = _find_account_state(response)
+    if state is None:
+        raise _bind_error(response, peer, unknown)
+    return _result(response, peer, state)
+
+
+def _judge_invalid_credentials(response: Response, peer: Peer, unknown: type[DirectoryUnavailable]) -> BindResult:
+    """What a result 49 says: without any cause, that the password is wrong."""
+    cause = find_cause(response.diagnostic_message) or find_policy_cause(response)
+    if cause is not None and cause.rejection is None:
+        raise _error(unknown, "the server could not decide:", response, peer, cause.remedy)
+    if cause is not None:
+        return _result(response, peer, cause.rejection)
+    message = response.diagnostic_message
+    if not message or speaks_of_credentials(message):
+        return _result(response, peer, Rejection.WRONG_PASSWORD)
+    if (state := find_state(message)) is not None:
+        # Nobody knows in what order a server that is strange to us looks at states and passwords.
+        return _result(response, peer, state, was_compared=True)
+    if speaks_of_trouble(message):
+        raise _error(unknown, "the server could not decide:", response, peer, _LOG)
+    return _result(response, peer, Rejection.WRONG_PASSWORD)
+
+
+def _find_account_state(response: Response) -> Rejection | None:
+    """What a result other than 0 and 49 says of the account; None where it speaks of something else."""
+    code, message = response.result_code, response.diagnostic_message
+    if code in (NO_SUCH_OBJECT, INVALID_DN_SYNTAX):
+        return Rejection.ENTRY_GONE
+    if code not in (CONSTRAINT_VIOLATION, INAPPROPRIATE_AUTHENTICATION, UNWILLING_TO_PERFORM):
+        return None
+    if (cause := find_cause(message)) is not None:
+        return cause.rejection
+    # 389 DS: the policy control calls a disabled account locked, so the words come first.
+    state = find_state(message) or read_policy_rejection(response)
+    if state is not None:
+        return state
+    if code == INAPPROPRIATE_AUTHENTICATION:
+        return None if _ANONYMOUS.search(message) is not None else Rejection.NO_PASSWORD
+    return Rejection.ACCOUNT_LOCKED if _begins_lock(response) else None
+
+
+def _begins_lock(response: Response) -> bool:
+    """Whether this very password was wrong and has locked the account: there is nothing left to be counted.
+
+    389 DS says so by a bare result 19 with `passwordLegacyPolicy: off`; of an older lock it tells by text and control.
+    """
+    is_bare = not (response.diagnostic_message or response.controls)
+    return response.result_code == CONSTRAINT_VIOLATION and is_bare
+
+
+def _result(response: Response, peer: Peer, rejection: Rejection | None, *, was_compared: bool = False) -> BindResult:
+    notice = read_policy_notice(response)
+    code, message = response.result_code, response.diagnostic_message
+    return BindResult(peer.server, rejection, notice, code, message, was_compared)
+
+
+def refuses_secret(response: Response, peer: Peer) -> bool:
+    """Whether an answer to a bind says that the password is wrong and nothing else, as a bare 49 and `data 52e` do."""
+    try:
+        result = judge_user_bind(response, peer)
+    except DirectoryError:
+        return False
+    return result.rejection is Rejection.WRONG_PASSWORD
 
 
 def service_bind_error(response: Response, peer: Peer, mechanism: str | None = None) -> DirectoryError:
     """Why the service account could not bind, by a mechanism of SASL or by its password."""
-    if mechanism is not None and response.result_code in (STRONGER_AUTH_REQUIRED, CONFIDENTIALITY_REQUIRED):
+    if mechanism is not None:
+        return _sasl_bind_error(response, peer, mechanism)
+    try:
+        _judge_bind(response, peer, DirectoryUnavailable)
+    except DirectoryError as error:
+        return error
+    remedy = (
+        "Check bind.dn and the password of the service account, and that the account is neither locked nor expired."
+    )
+    return _error(DirectoryRefused, "the service account is refused", response, peer, remedy)
+
+
+def _sasl_bind_error(response: Response, peer: Peer, mechanism: str) -> DirectoryError:
+    if response.result_code in (STRONGER_AUTH_REQUIRED, CONFIDENTIALITY_REQUIRED):
         happened = f"the server does not take SASL {mechanism} this way:"
         return _error(DirectoryRefused, happened, response, peer, SASL_LAYER_REMEDY)
-    if response.result_code in _BIND_REJECTIONS or response.result_code == AUTH_METHOD_NOT_SUPPORTED:
-        remedy = (
-            "Check bind.dn and the password of the service account, and that the account is neither locked nor expired."
-            if mechanism is None
-            else f"Check that the server offers SASL {mechanism}, and to which entry it maps the account."
-        )
+    if response.result_code in _ABOUT_THE_ACCOUNT:
+        remedy = f"Check that the server offers SASL {mechanism}, and to which entry it maps the account."
         return _error(DirectoryRefused, "the service account is refused", response, peer, remedy)
-    return _bind_error(response, peer)
+    return _bind_error(response, peer, DirectoryUnavailable)
 
 
 def search_error(response: Response, peer: Peer, base: str) -> DirectoryError:
@@ -194,23 +245,24 @@ def search_error(response: Response, peer: Peer, base: str) -> DirectoryError:
     if code in (STRONGER_AUTH_REQUIRED, CONFIDENTIALITY_REQUIRED):
         return _error(DirectoryRefused, place, response, peer, _ENCRYPT)
     if code in ASK_ANOTHER_SERVER:
-        return _error(DirectoryUnavailable, place, response, peer, "Look into the server's own log.")
+        return _error(DirectoryUnavailable, place, response, peer, _LOG)
     if code in (UNWILLING_TO_PERFORM, UNAVAILABLE_CRITICAL_EXTENSION, SUCCESS):
-        return _error(SearchIncomplete, place, response, peer, "Look into the server's own log.")
+        return _error(SearchIncomplete, place, response, peer, _LOG)
     return _error(SearchInvalid, place, response, peer, _SEARCH_WRONG)
 
 
-def _bind_error(response: Response, peer: Peer) -> DirectoryError:
-    """Why a bind has decided nothing."""
+def _bind_error(response: Response, peer: Peer, unknown: type[DirectoryUnavailable]) -> DirectoryError:
+    """Why a bind has decided nothing: `unknown` where the server may have compared the password all the same."""
     code = response.result_code
-    if code in (STRONGER_AUTH_REQUIRED, CONFIDENTIALITY_REQUIRED):
-        return _error(DirectoryRefused, "the server takes no password this way:", response, peer, _ENCRYPT)
-    if code == INSUFFICIENT_ACCESS_RIGHTS:
-        return _error(DirectoryRefused, "the server lets nobody bind:", response, peer, _ACL)
+    if code in _NOT_TAKEN:
+        needs_tls = code == UNWILLING_TO_PERFORM and _NEEDS_TLS.search(response.diagnostic_message) is not None
+        remedy = _ENCRYPT if needs_tls else _NOT_TAKEN[code]
+        return _error(DirectoryRefused, "the server takes no password this way:", response, peer, remedy)
     if code == REFERRAL:
         remedy = f"Referrals are never followed. Configure the server that holds the entry: {_places(response)}."
         return _error(DirectoryUnavailable, "the bind ended with", response, peer, remedy)
-    return _error(DirectoryUnavailable, "the bind ended with", response, peer, "Look into the server's own log.")
+    kind = DirectoryUnavailable if code in (BUSY, UNAVAILABLE) else unknown
+    return _error(kind, "the bind ended with", response, peer, _LOG)
 
 
 def _error(kind: type[DirectoryError], happened: str, response: Response, peer: Peer, remedy: str) -> DirectoryError:
@@ -226,67 +278,3 @@ def _error(kind: type[DirectoryError], happened: str, response: Response, peer: 
 
 def _places(response: Response) -> str:
     return ", ".join(response.referrals) or "the server named none"
-
-
-def _ad_rejection(response: Response) -> Rejection | None:
-    message = response.diagnostic_message
-    if response.result_code != INVALID_CREDENTIALS or not message:
-        return None
-    if (cause := _AD_CAUSE.search(message)) is not None:
-        return _AD_REJECTIONS.get(int(cause[1], 16))
-    status = _NT_STATUS.search(message)
-    return _NT_REJECTIONS.get(status[1]) if status else None
-
-
-def _nds_rejection(response: Response) -> Rejection | None:
-    cause = _NDS_CAUSE.search(response.diagnostic_message)
-    return _NDS_REJECTIONS.get(cause[1]) if cause else None
-
-
-def _policy_rejection(response: Response) -> Rejection | None:
-    """What the controls of a bind response refuse, whatever its result code says."""
-    error = _read_policy(response)[1]
-    if error == _PASSWORD_EXPIRED and response.result_code == SUCCESS:
-        error = None  # grace logins are left: expired, and accepted all the same
-    if error is not None and error in _POLICY_REJECTIONS:
-        return _POLICY_REJECTIONS[error]
-    if messages.PASSWORD_EXPIRED in response.controls:
-        # 389 DS: beside result 0 the password was reset and must be changed, beside 49 it has expired.
-        succeeded = response.result_code == SUCCESS
-        return Rejection.MUST_CHANGE_PASSWORD if succeeded else Rejection.PASSWORD_EXPIRED
-    return None
-
-
-def _policy_notice(response: Response) -> str | None:
-    notice = _read_policy(response)[0]
-    seconds = response.controls.get(messages.PASSWORD_EXPIRING)
-    if notice is None and seconds is not None and seconds.isdigit():
-        notice = f"the password expires in {int(seconds)} s"
-    return notice
-
-
-def _read_policy(response: Response) -> tuple[str | None, int | None]:
-    """The warning and the error of a password policy response control; what can't be read counts as absent.
-
-    The result code has decided already where the control is broken: the control only adds a reason.
-    """
-    value = response.controls.get(messages.PASSWORD_POLICY)
-    if value is None:
-        return None, None
-    try:
-        return _read_policy_value(ber.Reader(value).read_inner())
-    except ber.BerError:
-        return None, None
-
-
-def _read_policy_value(reader: ber.Reader) -> tuple[str | None, int | None]:
-    notice, error = None, None
-    if reader.peek_tag() == _POLICY_WARNING:
-        warning = reader.read_inner(_POLICY_WARNING)
-        if warning.peek_tag() == _GRACE_REMAINING:
-            notice = f"{warning.read_integer(_GRACE_REMAINING)} grace logins remain"
-        else:
-            notice = f"the password expires in {warning.read_integer(_BEFORE_EXPIRATION)} s"
-    if reader.peek_tag() == _POLICY_ERROR:
-        error = reader.read_integer(_POLICY_ERROR)
-    return notice, error

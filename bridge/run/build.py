@@ -10,8 +10,11 @@ import secrets
 import ssl
 from typing import TYPE_CHECKING
 
+from bridge.authentication.budgets import Budgets
+from bridge.authentication.login_health import LoginHealth
 from bridge.authentication.memories import ThrottleRules
 from bridge.authentication.memory_throttle import MemoryThrottle
+from bridge.authentication.user_binds import UserBinds
 from bridge.clock import SystemClock
 from bridge.directory import Scope
 from bridge.errors import ConfigurationError
@@ -21,6 +24,7 @@ from bridge.ldap.settings import DiscoverySettings, LdapSettings, SaslSettings, 
 from bridge.removals.model import RemovalPolicy
 from bridge.service import Bridge
 from bridge.snapshots.policy import SnapshotPolicy
+from bridge.sources.directory.lockout import budget_of
 from bridge.sources.directory.source import DirectorySource
 from bridge.web.addresses import UNIX, AllowedAddresses, Troublemakers
 from bridge.web.callers import Callers
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     from bridge.clock import Clock
     from bridge.config.directories import Configuration, DirectorySection
     from bridge.config.loading import Loaded
-    from bridge.config.schema import EndpointSection
+    from bridge.config.schema import AuthSection, EndpointSection
     from bridge.events import Observer
     from bridge.snapshots.store import SnapshotStore
     from bridge.web.limits import WebLimits
@@ -136,6 +140,7 @@ def make_source(
         list_disabled=section.disabled_accounts == "list",
         groups=section.group_rules,
         password_changed=section.password_changed,
+        lockout=section.lockout_rules,
         failure_marks=section.failure_marks,
         groups_ttl_s=configuration.cache.ttl_s,
         min_user_count=configuration.removals_of(section).min_users,
@@ -171,8 +176,6 @@ def make_bridge(loaded: Loaded, observe: Observer, store: SnapshotStore, clock: 
         (make_source(loaded, position, observe, clock=clock, refused=refused), snapshot_policy(configuration, position))
         for position in range(len(configuration.directories))
     ]
-    auth = configuration.auth
-    rules = ThrottleRules(auth.remember_failures_s, auth.max_failures, auth.window_s, auth.remember_successes_s)
     return Bridge(
         endpoints,
         sources,
@@ -180,9 +183,17 @@ def make_bridge(loaded: Loaded, observe: Observer, store: SnapshotStore, clock: 
         clock=clock,
         make_token=lambda: f"mailstore-bridge-{secrets.token_hex(16)}",
         observe=observe,
-        throttle=MemoryThrottle(rules, secrets.token_bytes(32), clock),
-        fast_refusals=auth.fast_refusals,
+        binds=make_binds(configuration.auth, clock),
     )
+
+
+def make_binds(auth: AuthSection, clock: Clock) -> UserBinds:
+    """What guards the user binds of every directory."""
+    budget_count = budget_of(auth.max_failures, None)
+    rules = ThrottleRules(auth.remember_failures_s, budget_count, auth.window_s, auth.remember_successes_s)
+    throttle = MemoryThrottle(rules, secrets.token_bytes(32), clock)
+    budgets = Budgets(throttle, clock, max_failure_count=auth.max_failures, window_s=auth.window_s)
+    return UserBinds(throttle, LoginHealth(clock), budgets, fast_refusals=auth.fast_refusals)
 
 
 def make_callers(loaded: Loaded, limits: WebLimits) -> dict[str, Callers]:

@@ -28,6 +28,25 @@ class TimeForm(Enum):
     """Days since 1970, as `shadowExpire` has them (RFC 2307 §2.2, shadow(5)); what is negative means never."""
 
 
+class IntervalForm(Enum):
+    """How an attribute writes a length of time."""
+
+    SECONDS = "seconds"
+    """0 means that it never ends."""
+    FILETIME = "filetime"
+    """AD: tenths of microseconds, as a negative number; 0 and the least number mean that it never ends."""
+
+
+def parse_interval_s(text: str, form: IntervalForm) -> float | None:
+    """The length of time in seconds, or None where it never ends or the text holds none."""
+    if re.fullmatch(r"-?[0-9]{1,20}", text, re.ASCII) is None:
+        return None
+    number = int(text)
+    if form is IntervalForm.SECONDS:
+        return float(number) if number > 0 else None
+    return abs(number) / _TICKS if number and abs(number) < _NEVER else None
+
+
 def parse_time_s(text: str, form: TimeForm) -> float | None:
     """Seconds since 1970, or None for what is no time, or never."""
     if form is TimeForm.GENERALIZED_TIME:

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bridge.authentication.memories import ThrottleRules
-from bridge.authentication.memory_throttle import MemoryThrottle
 from bridge.demo import wire
 from bridge.demo.server import Session
 from bridge.errors import BridgeError, DirectoryRefused, DirectoryUnavailable, OutcomeUnknown
@@ -25,6 +24,7 @@ from bridge.snapshots.policy import SnapshotPolicy
 from bridge.sources.directory.source import DirectorySource
 from bridge.syntax import ber
 from bridge.syntax.filters import parse_filter, parse_filter_template
+from tests.support.binds import make_binds
 from tests.support.faulty_server import FaultyServer, OnBind, small_directory
 from tests.support.manual_clock import ManualClock
 from tests.support.slapd import PEOPLE, READER, READER_PASSWORD
@@ -87,8 +87,7 @@ async def setting(
         clock=clock,
         make_token=lambda: "token",
         observe=events.append,
-        throttle=MemoryThrottle(rules or ThrottleRules(), b"k" * 32, clock),
-        fast_refusals=fast_refusals,
+        binds=make_binds(clock, rules, fast_refusals=fast_refusals),
     )
     try:
         yield Setting(bridge, events, clock)
@@ -230,7 +229,7 @@ AD = "80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, da
         (answers(49), Rejection.WRONG_PASSWORD),
         (answers(49, controls=policy(error=1)), Rejection.ACCOUNT_LOCKED),
         (answers(49, controls=policy(error=0)), Rejection.PASSWORD_EXPIRED),
-        (answers(49, controls=policy(error=7)), Rejection.WRONG_PASSWORD),
+        (answers(49, controls=policy(error=7)), OutcomeUnknown),
         (answers(49, controls=control(messages.PASSWORD_EXPIRED, b"0")), Rejection.PASSWORD_EXPIRED),
         (answers(49, AD.format("52e")), Rejection.WRONG_PASSWORD),
         (answers(49, AD.format("525")), Rejection.ENTRY_GONE),
@@ -241,13 +240,13 @@ AD = "80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, da
         (answers(49, AD.format("701")), Rejection.ACCOUNT_EXPIRED),
         (answers(49, AD.format("773")), Rejection.MUST_CHANGE_PASSWORD),
         (answers(49, AD.format("775")), Rejection.ACCOUNT_LOCKED),
-        (answers(49, AD.format("999")), Rejection.WRONG_PASSWORD),
+        (answers(49, AD.format("999")), OutcomeUnknown),
         (answers(49, AD.format("52f")), Rejection.LOGON_NOT_GRANTED),
         (answers(49, AD.format("568")), Rejection.TOO_MANY_GROUPS),
         (answers(49, AD.format("569")), Rejection.LOGON_NOT_GRANTED),
-        (answers(49, AD.format("0")), Rejection.WRONG_PASSWORD),
+        (answers(49, AD.format("0")), OutcomeUnknown),
         (answers(49, AD.format("52E").upper()), Rejection.WRONG_PASSWORD),
-        (answers(53, AD.format("775")), Rejection.ACCOUNT_DISABLED),
+        (answers(53, AD.format("775")), Rejection.ACCOUNT_LOCKED),
         (answers(49, "Simple Bind Failed: NT_STATUS_NO_SUCH_USER"), Rejection.ENTRY_GONE),
         (answers(49, "Simple Bind Failed: NT_STATUS_WRONG_PASSWORD"), Rejection.WRONG_PASSWORD),
         (answers(49, "Simple Bind Failed: NT_STATUS_LOGON_FAILURE"), Rejection.WRONG_PASSWORD),
@@ -261,12 +260,12 @@ AD = "80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, da
         (answers(49, "Simple Bind Failed: NT_STATUS_ACCOUNT_EXPIRED"), Rejection.ACCOUNT_EXPIRED),
         (answers(49, "Simple Bind Failed: NT_STATUS_PASSWORD_MUST_CHANGE"), Rejection.MUST_CHANGE_PASSWORD),
         (answers(49, "Simple Bind Failed: NT_STATUS_ACCOUNT_LOCKED_OUT"), Rejection.ACCOUNT_LOCKED),
-        (answers(49, "Simple Bind Failed: NT_STATUS_OK"), Rejection.WRONG_PASSWORD),
+        (answers(49, "Simple Bind Failed: NT_STATUS_OK"), OutcomeUnknown),
         (answers(49, "password expired!", controls=EXPIRED_389), Rejection.PASSWORD_EXPIRED),
         (answers(0, controls=MUST_CHANGE_389), Rejection.MUST_CHANGE_PASSWORD),
         (answers(19), Rejection.ACCOUNT_LOCKED),
         (answers(19, "Exceed password retry limit. Please try later."), Rejection.ACCOUNT_LOCKED),
-        (answers(53), Rejection.ACCOUNT_DISABLED),
+        (answers(53), DirectoryRefused),
         (answers(53, INACTIVATED, controls=policy(error=1)), Rejection.ACCOUNT_DISABLED),
         (answers(53, "Entry permanently locked."), Rejection.ACCOUNT_LOCKED),
         (answers(48), Rejection.NO_PASSWORD),
@@ -278,9 +277,9 @@ AD = "80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, da
         (answers(10, tail=ber.write_element(0xA3, ber.write_octets(b"ldap://o/"))), DirectoryUnavailable),
         (answers(51), DirectoryUnavailable),
         (answers(52), DirectoryUnavailable),
-        (answers(80), DirectoryUnavailable),
-        (answers(1), DirectoryUnavailable),
-        (answers(4242), DirectoryUnavailable),
+        (answers(80), OutcomeUnknown),
+        (answers(1), OutcomeUnknown),
+        (answers(4242), OutcomeUnknown),
     ],
 )
 async def test_user_bind_means_what_the_table_says(

@@ -114,10 +114,10 @@ class Model(RuleBasedStateMachine):
         attempt = self.throttle.identify(("d", user), user, Secret(password.encode()), "s", self.state(user))
         self.throttle.settle(attempt, outcome, is_lasting=self.has_marks[user])
         self.happened.append((user, password, outcome, self.elapsed_s))
-        self.ended.discard((user, password))
         if outcome is Outcome.RIGHT:
             self.ended_successes.discard(user)
         if outcome is Outcome.WRONG:
+            self.ended.discard((user, password))
             self.asked[user, password] = self.elapsed_s
 
     @rule(seconds=st.sampled_from([1.0, 15.0, 30.0, 59.0, 60.0, 600.0]))

@@ -273,9 +273,10 @@ def test_json_schema_describes_every_key() -> None:
 
 
 def test_auth_defaults_stay_below_common_lock_out_thresholds() -> None:
-    """Four wrong ones where directories count to five, over the half an hour that is a common window."""
+    """Below the directory's threshold, which is None for `auto`, over the half an hour that is a common window."""
     auth = load_text(VALID).configuration.auth
-    assert auth.max_failures < 5
+    assert auth.max_failures is None
+    assert auth == load_text(VALID + "auth: {max_failures: auto}\n").configuration.auth
     assert auth.window_s >= 1800.0
     assert auth.remember_failures_s >= auth.window_s
     assert (auth.remember_successes_s, auth.fast_refusals) == (0.0, False)

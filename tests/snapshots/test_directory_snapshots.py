@@ -7,8 +7,6 @@ import uuid
 
 import pytest
 
-from bridge.authentication.memories import ThrottleRules
-from bridge.authentication.memory_throttle import MemoryThrottle
 from bridge.directory import Entry
 from bridge.errors import (
     DirectoryUnavailable,
@@ -22,6 +20,7 @@ from bridge.model import Status
 from bridge.removals.model import RemovalReason
 from bridge.service import Bridge
 from bridge.snapshots.memory_store import MemorySnapshotStore
+from tests.support.binds import make_binds
 from tests.support.manual_clock import ManualClock
 from tests.support.memory_directory import MemoryDirectory, broken, make, person
 
@@ -249,7 +248,7 @@ def make_bridge(*directories: MemoryDirectory) -> tuple[Bridge, ManualClock]:
         store=MemorySnapshotStore(),
         clock=clock,
         make_token=lambda: "t",
-        throttle=MemoryThrottle(ThrottleRules(), b"k" * 32, clock),
+        binds=make_binds(clock),
         observe=lambda _: None,
     )
     return bridge, clock

@@ -121,10 +121,11 @@ class DirectoryServer389:
             (f'cn="{suffix}",cn=mapping tree,cn=config', mapping),
         )
 
-    def modify(self, ldif: str) -> None:
+    def modify(self, ldif: str, *, over_tls: bool = False) -> None:
         """Changes entries as the administrator; `ldif` holds change records (RFC 2849)."""
-        arguments = ["ldapmodify", "-x", "-H", self.url, "-D", MANAGER, "-w", MANAGER_PASSWORD]
-        done = subprocess.run(arguments, input=ldif, capture_output=True, text=True, check=False)
+        url, environment = self.tls_url if over_tls else self.url, {**os.environ, "LDAPTLS_REQCERT": "never"}
+        arguments = ["ldapmodify", "-x", "-H", url, "-D", MANAGER, "-w", MANAGER_PASSWORD]
+        done = subprocess.run(arguments, input=ldif, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == 0, done.stderr
 
     def replace(self, dn: str, **values: str | None) -> None:

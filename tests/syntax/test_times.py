@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.syntax.times import TimeForm, parse_time_s
+from bridge.syntax.times import IntervalForm, TimeForm, parse_interval_s, parse_time_s
 
 NOON_S = datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()
 
@@ -77,3 +77,23 @@ def test_any_text_is_a_time_or_none(text: str, form: TimeForm) -> None:
     """No value of a directory ends a login."""
     found = parse_time_s(text, form)
     assert found is None or isinstance(found, float)
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "expected_s"),
+    [
+        ("600", IntervalForm.SECONDS, 600.0),
+        ("0", IntervalForm.SECONDS, None),
+        ("-1", IntervalForm.SECONDS, None),
+        ("10 minutes", IntervalForm.SECONDS, None),
+        ("", IntervalForm.SECONDS, None),
+        ("\u0663", IntervalForm.SECONDS, None),
+        ("-18000000000", IntervalForm.FILETIME, 1800.0),
+        ("0", IntervalForm.FILETIME, None),
+        (str(-(2**63)), IntervalForm.FILETIME, None),
+        ("-" + "9" * 30, IntervalForm.FILETIME, None),
+    ],
+)
+def test_intervals_are_seconds_or_without_end(text: str, form: IntervalForm, expected_s: float | None) -> None:
+    """Active Directory writes them as negative numbers of 100 ns (MS-ADA1 §2.370), the least of which is no end."""
+    assert parse_interval_s(text, form) == expected_s

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bridge.directory import Directory, Entry, EntryStream
     from bridge.mapping import AttributeMap
     from bridge.sources.directory.groups import GroupRules, ResolvedGroups
+    from bridge.sources.directory.lockout import LockoutRule
     from bridge.syntax.filters import Filter, FilterTemplate
 
 
@@ -50,6 +51,8 @@ class DirectorySource:
     """None: users are chosen by their own attributes alone."""
     password_changed: tuple[str, ...] = ()
     """Attributes that take another value when a password is set; asked for when somebody logs in."""
+    lockout: tuple[LockoutRule, ...] = ()
+    """Where the directory shows when it locks accounts."""
     failure_marks: tuple[str, ...] = ()
     """Attributes that take another value when the server counts a failed bind; asked for likewise."""
     groups_ttl_s: float = 300.0
