@@ -92,13 +92,17 @@ async def setting(
     clock: ManualClock | None = None,
     is_warm: bool = True,
 ) -> AsyncIterator[Setting]:
-    """One slapd behind a proxy for each server; everybody is listed, and anna has logged in."""
+    """One slapd behind a proxy for each server; everybody is listed, and anna has logged in.
+
+    When the bridge has stopped, no connection of it is left.
+    """
     slapd = start_slapd([person(uid) for uid in USERS])
     async with AsyncExitStack() as stack:
         proxies = [await stack.enter_async_context(LdapProxy(("127.0.0.1", slapd.port))) for _ in range(server_count)]
         file = configuration(proxies[0].url, folder, directory=directory)
         servers = ", ".join(f'"{proxy.url}"' for proxy in proxies)
         file.write_text(file.read_text().replace(f'"{proxies[0].url}"', servers))
+        stack.push_async_callback(until, lambda: not any(proxy.open_count for proxy in proxies), REQUEST_S / 2)
         client = await stack.enter_async_context(running_bridge(file, clock))
         found = Setting(client, proxies)
         assert len(await client.list_users()) == len(USERS)
