@@ -55,21 +55,26 @@ class LdapProxy:
         self._new = Faults()
         self._refuses = False
         self._listener: socket.socket | None = None
+        self._holder: socket.socket | None = None
+        """Never listens: between two listeners, the port would go to the next connection that somebody makes."""
         self._is_listening = False
         self._connections: list[ProxiedConnection] = []
         self._waiting: list[tuple[Callable[[Request], bool], asyncio.Future[Request]]] = []
         self._failures: list[BaseException] = []
 
     async def __aenter__(self) -> Self:
-        self._listener = _bind(0)
-        self.port = self._listener.getsockname()[1]
+        self._holder = _bind(0)
+        self.port = self._holder.getsockname()[1]
+        self._listener = _bind(self.port)
         self.listen_again()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stop_listening()
         assert self._listener is not None
+        assert self._holder is not None
         self._listener.close()
+        self._holder.close()
         tasks = [connection.task for connection in self._connections]
         self.close_existing(rst=True)
         await asyncio.gather(*tasks, return_exceptions=True)
