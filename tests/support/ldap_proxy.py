@@ -195,6 +195,8 @@ class LdapProxy:
             return
         self._is_listening = False
         asyncio.get_running_loop().remove_reader(self._listener)
+        # A child that is being started may hold the descriptor for a moment, and what listens keeps others from the port.
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._listener = _bind(self.port)
 
