@@ -205,7 +205,7 @@ class LdapDirectory:
 
     def _page_timeout_s(self, due_s: float, avoid: Collection[str]) -> float:
         """How long a page may take, so that time is left for the servers that come next, and to say who was slow."""
-        server_count = len([url for url in self._servers.urls if url not in avoid])
+        server_count = len([server for server in self._servers.in_order() if server.url not in avoid])
         return (due_s - asyncio.get_running_loop().time()) * _INNER_PART / max(1, server_count)
 
     async def probe(self) -> RootDSE:

@@ -191,8 +191,10 @@ class Servers:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """The URLs of all servers, those that are asked first at the front."""
-        return tuple(server.url for server in self.in_order())
+        """The URLs of all servers, those that are asked first at the front, those set aside at the end."""
+        if not self._absent:
+            return tuple(server.url for server in self._servers)
+        return tuple(server.url for server in sorted(self._servers, key=self._absent.__contains__))
 
     async def aclose(self) -> None:
         """Nothing is tried any more."""
