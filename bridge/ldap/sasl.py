@@ -67,6 +67,8 @@ class SaslBinds:
             response = await connection.bind_by_sasl("GSSAPI", answer)
             if response.result_code == SUCCESS and not has_agreed:
                 raise _refused(connection, "the server accepted before it had shown who it is")
+            if response.result_code == SUCCESS:
+                connection.bound_for_s = float(context.lifetime)  # no longer than the ticket, whatever the server does
             if response.result_code != SASL_BIND_IN_PROGRESS:
                 return response
             token = response.sasl_credentials

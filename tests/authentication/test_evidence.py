@@ -22,7 +22,7 @@ def state(*bars: Bar, failures: int | None = None, mark: bytes = b"set") -> Logi
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
-        (state(failures=0), state(failures=1), Evidence(Outcome.WRONG, is_lasting=True)),
+        (state(failures=0), state(failures=1), Evidence(Outcome.WRONG, is_lasting=True, shows_count=True)),
         (state(), state(), Evidence(Outcome.WRONG, is_lasting=True)),
         (state(mark=b""), state(mark=b""), Evidence(Outcome.WRONG)),
         # The server shows failures and has not counted this one: wrong, and for no longer than the window.
@@ -32,12 +32,12 @@ def state(*bars: Bar, failures: int | None = None, mark: bytes = b"set") -> Logi
         (state(LOCK, failures=5), state(LOCK, failures=5), Evidence(Outcome.NOTHING, reason=LOCKED)),
         (state(DISABLED), state(DISABLED), Evidence(Outcome.UNKNOWN, reason=Rejection.ACCOUNT_DISABLED)),
         # A lock that is over leaves its mark, and a failure that is counted beside it was compared.
-        (state(LOCK, failures=5), state(LOCK, failures=6), Evidence(Outcome.WRONG, reason=LOCKED)),
+        (state(LOCK, failures=5), state(LOCK, failures=6), Evidence(Outcome.WRONG, reason=LOCKED, shows_count=True)),
         # Somebody's failure has locked the account meanwhile: perhaps ours, perhaps another one's before it.
         (state(failures=4), state(LOCK, failures=5), Evidence(Outcome.UNKNOWN, reason=LOCKED)),
         (state(LOCK, failures=5), state(NEWER, failures=6), Evidence(Outcome.UNKNOWN, reason=LOCKED)),
         # A lock that has ended in between: what the bind met, nobody knows; the entry shows none.
-        (state(LOCK, failures=5), state(failures=1), Evidence(Outcome.WRONG, is_lasting=True)),
+        (state(LOCK, failures=5), state(failures=1), Evidence(Outcome.WRONG, is_lasting=True, shows_count=True)),
     ],
 )
 def test_refusal_is_judged_by_the_entry_before_and_after(
