@@ -207,3 +207,23 @@ async def test_reconnections_are_one_for_each_server_however_many_ask() -> None:
         outcomes = await asyncio.gather(*(found.auth(name, f"Pass-{name}") for name in NAMES * 4))
         assert outcomes == ["a"] * 20
         assert len(sessions) == 2
+
+
+async def test_directory_that_hangs_keeps_no_login_of_another_one_from_its_answer() -> None:
+    """Right and wrong passwords of the one that works are told apart within the login's own time."""
+    hanging = asyncio.Event()
+
+    async def on_search(_session: Session, _message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+        return hanging.is_set()
+
+    async with (
+        FaultyServer(small_directory("zoe"), on_search=on_search) as slow,
+        FaultyServer(small_directory(*NAMES)) as well,
+    ):
+        async with setting([slow, well]) as found:
+            await found.bridge.list_users("/m", compressed=False)
+            hanging.set()
+            assert await found.auth("anna", "Pass-anna") == "b"
+            assert await found.auth("anna", "wrong") is Rejection.WRONG_PASSWORD
+            with pytest.raises(DirectoryUnavailable, match=str(slow.port)):
+                await found.auth("zoe", "Pass-zoe")
