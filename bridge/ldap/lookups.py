@@ -116,6 +116,8 @@ class LookupConnections:
         self._ages = Ages(settings, clock)
         self._patience = Deadlines(settings.request_timeout_s * _PATIENCE)
         self._openings: dict[ServerAddress, asyncio.Task[Connection]] = {}
+        self._retired: dict[Connection, asyncio.TimerHandle] = {}
+        """What waits to be closed until its last look-ups have had their time."""
         self._used_at_s: dict[ServerAddress, float] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -162,6 +164,10 @@ class LookupConnections:
         for outcome in await asyncio.gather(*openings, return_exceptions=True):
             if not isinstance(outcome, BaseException):
                 outcome.close()
+        for connection, timer in self._retired.items():
+            timer.cancel()
+            connection.close()
+        self._retired.clear()
 
     async def _ask(self, connection: Connection, search: SearchRequest) -> _Answer:
         exchange = connection.send_search(search)
@@ -256,7 +262,12 @@ class LookupConnections:
 
     def _close_later(self, opening: asyncio.Task[Connection]) -> None:
         if _is_usable(opening):
-            asyncio.get_running_loop().call_later(self._settings.request_timeout_s, opening.result().close)
+            connection, loop = opening.result(), asyncio.get_running_loop()
+            self._retired[connection] = loop.call_later(self._settings.request_timeout_s, self._close_now, connection)
+
+    def _close_now(self, connection: Connection) -> None:
+        self._retired.pop(connection, None)
+        connection.close()
 
     def _retire_if_kept(self, server: ServerAddress, connection: Connection) -> None:
         """No further look-up uses this very connection; another one that has taken its place stays."""

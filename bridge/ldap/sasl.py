@@ -68,7 +68,7 @@ class SaslBinds:
             if response.result_code == SUCCESS and not has_agreed:
                 raise _refused(connection, "the server accepted before it had shown who it is")
             if response.result_code == SUCCESS:
-                connection.bound_for_s = float(context.lifetime)  # no longer than the ticket, whatever the server does
+                connection.bound_for_s = await self._step(connection, _lifetime_of, context)
             if response.result_code != SASL_BIND_IN_PROGRESS:
                 return response
             token = response.sasl_credentials
@@ -116,6 +116,12 @@ def _agree(connection: Connection, context: Any, token: bytes) -> bytes:
         raise _refused(connection, "the server insists on signing or sealing by SASL", SASL_LAYER_REMEDY)
     agreed: bytes = context.wrap(bytes((_NO_LAYER, 0, 0, 0)), encrypt=False).message
     return agreed
+
+
+def _lifetime_of(context: Any) -> float | None:
+    """How many seconds the ticket still holds, by which the server may end the bind; None where it has no end."""
+    lifetime_s: int | None = context.lifetime
+    return lifetime_s
 
 
 def _refused(connection: Connection, detail: str, remedy: str = _KERBEROS_REMEDY) -> DirectoryRefused:

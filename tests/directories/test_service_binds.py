@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -154,6 +155,34 @@ async def test_gssapi_binds_by_the_key_in_a_keytab(
         await check_all(client)
         assert "refresh.failed" not in client.log.getvalue()
     assert "mech=GSSAPI" in (slapd.folder / "log").read_text()
+
+
+async def test_connection_ends_with_the_ticket_of_its_bind(
+    kerberized: Callable[..., Slapd], tmp_path: Path, kdc: Kdc, authority_file: Path
+) -> None:
+    """However long `max_age` is: a server may end what was bound by a ticket that holds no longer."""
+    slapd = kerberized()
+    keytab = kdc.export_key("reader", "reader.keytab")
+    krb5 = kdc.folder / "krb5.conf"
+    krb5.write_text(krb5.read_text().replace("[libdefaults]", "[libdefaults]\n ticket_lifetime = 10m"))
+    more = f"tls: {{ca_file: {authority_file}}}\n    pool: {{idle: 1d, max_age: 7d}}"
+    bind = f"{{method: gssapi, principal: reader@{REALM}, keytab: {keytab}}}"
+    file = without_password(f"ldaps://localhost:{slapd.tls_port}", tmp_path, bind, more)
+    clock = ManualClock(time.time())
+
+    def bound_count() -> int:
+        return (slapd.folder / "log").read_text().count("mech=GSSAPI bind_ssf")
+
+    async with running_bridge(file, clock) as client:
+        await check_all(client)
+        before = bound_count()
+        assert before > 0
+        clock.advance(500)
+        assert await client.auth("anna", "Pass-anna")
+        assert bound_count() == before
+        clock.advance(110)
+        assert await client.auth("anna", "Pass-anna")
+        assert bound_count() == before + 1
 
 
 async def test_kdc_that_hangs_holds_up_nothing_else(

@@ -34,3 +34,14 @@ def wait_until_listening(
         else:
             return
     pytest.fail(f"{process.args!r} did not start: {log.read_text()}")
+
+
+def wait_until_stopped(process_id: int, timeout_s: float = 20) -> None:
+    """Returns when SIGSTOP has reached every thread: kill(2) comes back before that."""
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        threads = Path(f"/proc/{process_id}/task").glob("*/stat")
+        if all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads):
+            return
+        time.sleep(0.001)
+    pytest.fail(f"the process {process_id} does not stop")
