@@ -93,8 +93,9 @@ class Authenticator:
             # Security: errors are kept for a while here and there, and with their tracebacks whatever frames held.
             password.forget()
         bind = decision.bind
-        if bind is not None and decision.verdict.directory is not None:
-            self._binds.health.note_answer(decision.verdict.directory)
+        directory = decision.verdict.directory or decision.asked
+        if bind is not None and directory is not None:
+            self._binds.health.note_answer(directory)
         self._observe(
             UserAuthenticated(
                 endpoint=self._endpoint,
