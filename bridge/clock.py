@@ -7,6 +7,7 @@ the age of what is kept in memory, is measured by `monotonic_s`.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Protocol
 
 _MONOTONIC = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -26,10 +27,6 @@ class Clock(Protocol):
 class SystemClock:
     """The clocks of this machine."""
 
-    def now_s(self) -> float:
-        """The date in seconds since 1970."""
-        return time.time()
-
-    def monotonic_s(self) -> float:
-        """Seconds since the machine was started."""
-        return time.clock_gettime(_MONOTONIC)
+    # Without a frame of their own: each login asks some ten times.
+    now_s = staticmethod(time.time)
+    monotonic_s = staticmethod(partial(time.clock_gettime, _MONOTONIC))

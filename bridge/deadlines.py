@@ -7,7 +7,7 @@ dictionary. Knows nothing of what is waited for.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,6 +21,16 @@ LIST_ANSWER_S = 90.0
 """For the answer to a list over HTTP: MailStore gives up after 100 s, and an error before that is better than none."""
 
 
+class Due(Protocol):
+    """Something that happens when a time is over; hashed by identity."""
+
+    due_s: float
+    """When that is, by the clock of the event loop."""
+
+    def pass_by(self) -> None:
+        """Do what happens then."""
+
+
 class Deadlines:
     """Ends whatever takes longer than `timeout_s` from the moment at which it begins."""
 
@@ -28,7 +38,7 @@ class Deadlines:
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
-        self.running: dict[Deadline, None] = {}
+        self.running: dict[Due, None] = {}
         """In the order in which they began, which is the order in which they are due."""
         self._timer: asyncio.TimerHandle | None = None
 
@@ -36,10 +46,17 @@ class Deadlines:
         """A context manager, entered once: `TimeoutError` is raised where its inside has not ended in time."""
         return Deadline(self)
 
-    def watch(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
-        """Sees to it that the deadline that is due then, and all that come after it, are kept."""
+    def add(self, item: Due) -> None:
+        """Have `pass_by` called when the time is over, unless the item is removed before."""
+        loop = asyncio.get_running_loop()
+        item.due_s = loop.time() + self.timeout_s
+        self.running[item] = None
         if self._timer is None:
-            self._timer = loop.call_at(due_s, self._end_overdue, loop)
+            self._timer = loop.call_at(item.due_s, self._end_overdue, loop)
+
+    def remove(self, item: Due) -> None:
+        """Forget an item that has come to its end by itself, or has passed."""
+        self.running.pop(item, None)
 
     def _end_overdue(self, loop: asyncio.AbstractEventLoop) -> None:
         """Ends what is due, and comes again when the next one will be."""
@@ -62,6 +79,7 @@ class Deadline:
     def __init__(self, owner: Deadlines) -> None:
         self._owner = owner
         self._has_passed = False
+        self.due_s = 0.0
 
     def pass_by(self) -> None:
         """The time is over, and the task that waits is woken."""
@@ -69,19 +87,16 @@ class Deadline:
         self._task.cancel()
 
     def __enter__(self) -> None:
-        owner, loop = self._owner, asyncio.get_running_loop()
-        self.due_s = loop.time() + owner.timeout_s
-        task = asyncio.current_task(loop)
+        task = asyncio.current_task()
         assert task is not None  # noqa: S101 - only tasks wait
         self._task = task
         self._cancelling_count = task.cancelling()
-        owner.running[self] = None
-        owner.watch(loop, self.due_s)
+        self._owner.add(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._owner.running.pop(self, None)
+        self._owner.remove(self)
         if self._has_passed and self._task.uncancel() <= self._cancelling_count and kind is asyncio.CancelledError:
             # As in asyncio.timeout: whoever else has cancelled the task is not robbed of it.
             raise TimeoutError from error

@@ -93,8 +93,9 @@ class Authenticator:
             # Security: errors are kept for a while here and there, and with their tracebacks whatever frames held.
             password.forget()
         bind = decision.bind
-        if bind is not None and decision.verdict.directory is not None:
-            self._binds.health.note_answer(decision.verdict.directory)
+        directory = decision.verdict.directory or decision.asked
+        if bind is not None and directory is not None:
+            self._binds.health.note_answer(directory)
         self._observe(
             UserAuthenticated(
                 endpoint=self._endpoint,
@@ -121,16 +122,21 @@ class Authenticator:
             return _Decision(Rejected(Rejection.IMPOSSIBLE))
         if not user_name:
             return await self._bind_nobody(self._stand_in_for(user_name), password, Rejected(Rejection.UNKNOWN_USER))
-        tries_count = max(1, *(len(each.source.directory.servers) for each in self._directories))
-        for number in range(tries_count):
+        failed: set[str] = set()
+        while True:
             try:
                 return await self._look_up_and_bind(user_name, password, began_s)
             except DirectoryUnavailable as error:
-                # No password was sent: the server is set aside, and another one is asked for the entry, too.
-                is_connection = error.server is not None and error.result_code is None
-                if isinstance(error, OutcomeUnknown) or not is_connection or number == tries_count - 1:
+                if not self._may_go_elsewhere(error, failed):
                     raise
-        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _may_go_elsewhere(self, error: DirectoryUnavailable, failed: set[str]) -> bool:
+        """Whether another server may be asked for the entry and bound at, as no password was sent to this one."""
+        if isinstance(error, OutcomeUnknown) or error.server is None or error.result_code is not None:
+            return False
+        failed.add(error.server)
+        servers = (each.source.directory.servers for each in self._directories if each.source.name == error.directory)
+        return any(not failed.issuperset(urls) for urls in servers)
 
     async def _look_up_and_bind(self, user_name: str, password: Secret, began_s: float) -> _Decision:
         found, late = await self.selection.find(user_name)
@@ -227,6 +233,8 @@ def _can_be_carried(user_name: str, password: Secret) -> bool:
     """
     if b"\0" in password.reveal():
         return False
+    if user_name.isprintable():  # nearly always
+        return True
     return not any(character < " " or ord(character) == _DELETE for character in user_name) and _is_utf8(user_name)
 
 

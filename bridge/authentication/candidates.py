@@ -107,6 +107,8 @@ def find_holder(directory: DirectorySnapshots, user_name: str) -> User | None:
 async def _find_at_any(directory: DirectorySnapshots, user_name: str) -> Found:
     """What the first server holds that answers all that is asked."""
     port = directory.source.directory
+    if len(port.servers) == 1:
+        return await _find_at(directory, user_name)
     for _ in port.servers[1:]:
         try:
             return await _find_at(directory, user_name)

@@ -27,6 +27,8 @@ class Evidence(NamedTuple):
     """Whether the password stays wrong until the entry shows that another one was set."""
     reason: Rejection = Rejection.WRONG_PASSWORD
     """For the log."""
+    shows_count: bool = False
+    """Whether the entry shows that the failure was counted."""
 
 
 NOTHING_SHOWN = Evidence(Outcome.UNKNOWN)
@@ -50,10 +52,12 @@ def judge_refusal(before: LoginState, after: LoginState) -> Evidence:
     Where an account is barred, nothing is said of the password, unless the server shows that it has counted a failure
     of an account that was barred as it is now: a lock that is over leaves its mark (slapo-ppolicy(5)).
     """
-    is_uncounted = bool(after.failure_marks) and after.failure_marks == before.failure_marks
+    shows_count = after.failure_marks != before.failure_marks
+    is_uncounted = bool(after.failure_marks) and not shows_count
     if not after.bars:
-        return Evidence(Outcome.WRONG, is_lasting=bool(after.password_mark) and not is_uncounted)
+        is_lasting = bool(after.password_mark) and not is_uncounted
+        return Evidence(Outcome.WRONG, is_lasting=is_lasting, shows_count=shows_count)
     reason = after.bars[0].rejection
-    if after.bars == before.bars and after.failure_marks != before.failure_marks:
-        return Evidence(Outcome.WRONG, reason=reason)
+    if after.bars == before.bars and shows_count:
+        return Evidence(Outcome.WRONG, reason=reason, shows_count=True)
     return Evidence(Outcome.NOTHING if is_uncounted else Outcome.UNKNOWN, reason=reason)

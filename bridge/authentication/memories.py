@@ -61,6 +61,8 @@ class Memory:
     """When binds of unknown outcome were made."""
     counted_from_s: float = 0.0
     last_failure_s: float = 0.0
+    shows_count: bool = False
+    """Whether the entry has shown that the directory counted a failure."""
     was_barred: bool = False
     """Whether the entry showed a bar when it was seen last."""
     success: bytes | None = None
@@ -89,6 +91,17 @@ class Memory:
             if not failure.is_over and now_s - failure.bound_s < _RENEWED_AT_MOST_S:
                 return key
         return None
+
+    def has_sign(self, attempt: Attempt) -> bool:
+        """Whether there is room for one more bind, though the budget is used up.
+
+        A new password was set, or the account unlocked, since each of the failures that count; and the entry, which
+        has shown them, shows none any more: the directory has forgotten them. The next failure uses up the room.
+        """
+        state, counted = attempt.state, [each for each in self.failures.values() if each.bound_s >= self.counted_from_s]
+        is_newer = all(each.is_over or each.password_mark != state.password_mark for each in counted)
+        is_reset = self.shows_count and (not state.failure_marks or state.failure_marks[0] == (b"0",))
+        return bool(state.password_mark) and is_newer and is_reset and not self.unknown_s
 
     def _keys_of(self, attempt: Attempt) -> Iterator[tuple[str, bytes]]:
         """The failures that speak of the attempt.

@@ -72,13 +72,18 @@ class MemoryThrottle:
         if count >= max_count:
             if running is not None:
                 return Permission.WAIT
+            if memory is not None and memory.has_sign(attempt):
+                self._running[user] = {fingerprint}
+                return Permission.BIND
             return Permission.UNDECIDED if unknown_count else Permission.HELD_BACK
         if 0 < count == max_count - 1 and memory is not None and (key := memory.find_trial(attempt, now_s)) is not None:
             return self._refuse(memory, attempt, key, now_s)  # the last bind is kept for a password never tried
         self._running.setdefault(user, set()).add(fingerprint)
         return Permission.BIND
 
-    def settle(self, attempt: Attempt, outcome: Outcome, *, is_lasting: bool = False) -> None:
+    def settle(
+        self, attempt: Attempt, outcome: Outcome, *, is_lasting: bool = False, shows_count: bool = False
+    ) -> None:
         """Note what came of the attempt that was permitted to bind."""
         running = self._running[attempt.user]
         running.discard(attempt.fingerprint)
@@ -90,6 +95,7 @@ class MemoryThrottle:
                 self._remember_success(attempt)
         elif outcome is not Outcome.NOTHING:
             self._count_bind(attempt, is_wrong=outcome is Outcome.WRONG, is_lasting=is_lasting)
+            self._memories[attempt.user].shows_count |= shows_count
 
     def set_budget(self, directory: str, max_failure_count: int, window_s: float) -> None:
         """Let each user of the directory have so many failed binds within so many seconds."""

@@ -90,10 +90,13 @@ class Throttle(Protocol):
     def begin(self, attempt: Attempt) -> Permission:
         """What the attempt may do; whoever may bind must settle."""
 
-    def settle(self, attempt: Attempt, outcome: Outcome, *, is_lasting: bool = False) -> None:
+    def settle(
+        self, attempt: Attempt, outcome: Outcome, *, is_lasting: bool = False, shows_count: bool = False
+    ) -> None:
         """Note what came of the attempt that was permitted to bind.
 
         A wrong password `is_lasting` where the entry shows when passwords are set, and nothing that bars the account.
+        `shows_count`: the entry shows that this failure was counted, and so will show when the directory forgets it.
         """
 
     def set_budget(self, directory: str, max_failure_count: int, window_s: float) -> None:

@@ -91,13 +91,13 @@ class UserBinds:
                 raise _too_many_unknown(attempt)
             else:
                 return permission
-        result, failure, outcome, is_lasting = None, None, Outcome.UNKNOWN, False
+        result, failure, outcome, evidence = None, None, Outcome.UNKNOWN, None
         try:
             result = await directory.bind(dn, password, attempt.server)
             outcome = _OUTCOMES[result.rejection is None, result.may_have_counted]
             if result.rejection is Rejection.WRONG_PASSWORD:
                 evidence = await prove()
-                outcome, is_lasting = self._weigh(attempt, evidence), evidence.is_lasting
+                outcome = self._weigh(attempt, evidence)
                 result = replace(result, rejection=evidence.reason)
         except BridgeError as error:
             failure = error
@@ -105,7 +105,7 @@ class UserBinds:
             raise
         finally:
             # Cancelled in between, the password may have been sent: it counts.
-            self._settle(attempt, outcome, result, failure, is_lasting=is_lasting)
+            self._settle(attempt, outcome, result, failure, evidence)
         if outcome is Outcome.RIGHT:
             self.health.note_accepted(directory.name)
         elif result.rejection is Rejection.WRONG_PASSWORD and not has_waited:
@@ -128,11 +128,11 @@ class UserBinds:
         outcome: Outcome,
         result: BindResult | None,
         failure: BridgeError | None,
-        *,
-        is_lasting: bool,
+        evidence: Evidence | None,
     ) -> None:
         """Note what came of the attempt, and let whoever waited for it go on."""
-        self.throttle.settle(attempt, outcome, is_lasting=is_lasting)
+        is_lasting, shows_count = (evidence.is_lasting, evidence.shows_count) if evidence else (False, False)
+        self.throttle.settle(attempt, outcome, is_lasting=is_lasting, shows_count=shows_count)
         if self._sharing:
             for sharer in self._sharing.pop(attempt.fingerprint, ()):
                 if sharer.done():

@@ -56,7 +56,7 @@ class Peer:
         )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Exchange:
     """An operation in flight, and what has come for it so far."""
 
@@ -67,6 +67,11 @@ class Exchange:
     entries: list[Entry] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
     """The first URI of each continuation reference."""
+
+    def answer_by(self, other: Exchange, response: Response) -> None:
+        """End with what another exchange has brought: the same search on another connection was faster."""
+        self.entries, self.references = other.entries, other.references
+        self.done.set_result(response)
 
 
 class Connection(asyncio.BufferedProtocol):

@@ -121,7 +121,7 @@ class LdapDirectory:
                 async with self._lookup_limiter:
                     return await self._servers.first(attempt, self._request_time.timeout_s, server)
         except TimeoutError as error:
-            raise self._too_slow("the look-up", self._request_time.timeout_s) from error
+            raise self._too_slow("the look-up", self._request_time.timeout_s, server) from error
 
     async def bind(self, dn: str, password: Secret, server: str | None = None) -> BindResult:
         """The answer to exactly one simple bind at `server`, or at the first one; it is never repeated."""
@@ -205,7 +205,7 @@ class LdapDirectory:
 
     def _page_timeout_s(self, due_s: float, avoid: Collection[str]) -> float:
         """How long a page may take, so that time is left for the servers that come next, and to say who was slow."""
-        server_count = len([url for url in self._servers.urls if url not in avoid])
+        server_count = len([server for server in self._servers.in_order() if server.url not in avoid])
         return (due_s - asyncio.get_running_loop().time()) * _INNER_PART / max(1, server_count)
 
     async def probe(self) -> RootDSE:
@@ -265,12 +265,18 @@ class LdapDirectory:
             raise self._too_slow("the root DSE", self._request_time.timeout_s) from error
         connection.close()
 
-    def _too_slow(self, what: str, timeout_s: float) -> DirectoryUnavailable:
-        return DirectoryUnavailable(
+    def _too_slow(self, what: str, timeout_s: float, url: str | None = None) -> DirectoryUnavailable:
+        """The error for what has taken all of its time: at the server that alone was asked, where there is one."""
+        urls = self._servers.urls
+        failure = DirectoryUnavailable(
             f"{what} took longer than {timeout_s:g} s",
             directory=self.name,
+            server=url or (urls[0] if len(urls) == 1 else None),
             remedy="Check the load of the server, its indexes, and `timeouts` in the configuration.",
         )
+        if failure.server is not None:
+            self.set_aside(failure.server, failure)
+        return failure
 
     def _observed(self, operation: str, server: ServerAddress) -> _Observed:
         return _Observed(self._observe, self._monotonic_s, (self.name, server.url, operation))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.deadlines import Deadlines
 from bridge.directory import Scope
-from bridge.errors import DirectoryUnavailable, SearchIncomplete
+from bridge.errors import DirectoryError, DirectoryUnavailable, SearchIncomplete
 from bridge.ldap.ages import Ages
 from bridge.ldap.ranges import complete_ranges
 from bridge.ldap.references import find_needed
@@ -37,6 +37,65 @@ class _Answer(NamedTuple):  # made for each look-up
     connection: Connection
     exchange: Exchange
     response: Response
+
+
+class _Silence:
+    """A search on a kept connection that may have been forgotten: overtaken by a new one when it stays silent.
+
+    A connection that has brought something meanwhile is alive and its server slow: then it is waited for.
+    """
+
+    __slots__ = ("_again", "_connections", "_exchange", "_received_count", "_search", "_server", "_silent", "due_s")
+
+    def __init__(
+        self,
+        connections: LookupConnections,
+        server: ServerAddress,
+        silent: Connection,
+        exchange: Exchange,
+        search: SearchRequest,
+    ) -> None:
+        self._connections = connections
+        self._server = server
+        self._silent = silent
+        self._exchange = exchange
+        self._search = search
+        self._received_count = silent.received_count
+        self._again: asyncio.Task[Connection | None] | None = None
+        self.due_s = 0.0
+
+    @property
+    def is_unbroken(self) -> bool:
+        """Whether nothing has come on the connection since."""
+        return self._silent.received_count == self._received_count
+
+    @property
+    def answered_by(self) -> Connection | None:
+        """The new connection, where it was faster."""
+        again = self._again
+        return again.result() if again is not None and again.done() and not again.cancelled() else None
+
+    def pass_by(self) -> None:
+        """Ask on a new connection, too."""
+        if self.is_unbroken and not self._exchange.done.done():
+            self._connections.give_up(self._server, self._silent)
+            self._again = asyncio.create_task(self._overtake())
+
+    async def _overtake(self) -> Connection | None:
+        try:
+            connection, other, response = await self._connections.ask_anew(self._server, self._search)
+        except DirectoryError:
+            return None  # the silent connection may answer yet, and says what is wrong otherwise
+        if self._exchange.done.done():
+            return None
+        self._silent.abandon(self._exchange)
+        self._exchange.answer_by(other, response)
+        return connection
+
+    def end(self) -> None:
+        """Ask no more."""
+        if self._again is not None and not self._again.done():
+            self._again.cancel()
 
 
 class LookupConnections:
@@ -115,48 +174,30 @@ class LookupConnections:
         return _Answer(connection, exchange, await connection.wait(exchange))
 
     async def _ask_kept(self, server: ServerAddress, connection: Connection, search: SearchRequest) -> _Answer:
-        """The answer of a kept connection, or of a new one where this one stays silent.
-
-        A connection that has brought something meanwhile is alive and its server slow: then it is waited for.
-        """
-        exchange, received_count = connection.send_search(search), connection.received_count
+        """The answer of a kept connection, or of a new one where this one stays silent."""
+        exchange = connection.send_search(search)
+        silence = _Silence(self, server, connection, exchange, search)
+        self._patience.add(silence)
         try:
-            try:
-                with self._patience.begin():
-                    return _Answer(connection, exchange, await asyncio.shield(exchange.done))
-            except TimeoutError:
-                if connection.received_count != received_count:
-                    return _Answer(connection, exchange, await asyncio.shield(exchange.done))
-            self._suspect(server)
-            self._retire_if_kept(server, connection)
-            return await self._race(server, connection, exchange, search)
+            response = await connection.wait(exchange)
         except asyncio.CancelledError:
-            connection.abandon(exchange)
-            if connection.received_count == received_count:
-                self._suspect(server)
-                self._retire_if_kept(server, connection)
+            if silence.is_unbroken:
+                self.give_up(server, connection)
             raise
-
-    async def _race(
-        self, server: ServerAddress, silent: Connection, exchange: Exchange, search: SearchRequest
-    ) -> _Answer:
-        """The answer that comes first: of the connection that was silent, or of a new one."""
-
-        async def ask_anew() -> _Answer:
-            connection, _ = await self._connection(server)
-            return await self._ask(connection, search)
-
-        again = asyncio.create_task(ask_anew())
-        try:
-            await asyncio.wait((exchange.done, again), return_when=asyncio.FIRST_COMPLETED)
-            if exchange.done.done() and exchange.done.exception() is None:
-                return _Answer(silent, exchange, exchange.done.result())
-            found = await again
         finally:
-            if not again.done():
-                again.cancel()
-        silent.abandon(exchange)
-        return found
+            self._patience.remove(silence)
+            silence.end()
+        return _Answer(silence.answered_by or connection, exchange, response)
+
+    def give_up(self, server: ServerAddress, connection: Connection) -> None:
+        """Use a silent connection no more, and tell those who keep others to its server."""
+        self._suspect(server)
+        self._retire_if_kept(server, connection)
+
+    async def ask_anew(self, server: ServerAddress, search: SearchRequest) -> tuple[Connection, Exchange, Response]:
+        """The answer on a connection that takes the place of one that was given up."""
+        connection, _ = await self._connection(server)
+        return await self._ask(connection, search)
 
     async def _conclude(self, answer: _Answer, search: SearchRequest) -> tuple[Entry, ...]:
         """The entries that an answer stands for. Raises what the answer says instead."""

@@ -10,7 +10,6 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from bridge.deadlines import Deadlines
 from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable
 from bridge.events import ServerRestored, ServerSetAside, ServersKnown
 
@@ -68,9 +67,9 @@ class Servers:
         """
         self._directory = directory
         self._servers = list(servers)
+        self._urls = tuple(server.url for server in servers)
         self._absent: dict[ServerAddress, _Absence] = {}
         self._returned: dict[ServerAddress, _Return] = {}
-        self._whole_times: dict[float, Deadlines] = {}
         self._clock = clock
         self._observe = observe
         self._probe = probe
@@ -90,6 +89,7 @@ class Servers:
     def replace(self, servers: Sequence[ServerAddress]) -> None:
         """Others are asked from now on, in this order; what is known of those that stay is kept."""
         self._servers = list(servers)
+        self._urls = tuple(server.url for server in servers)
         for gone in self._absent.keys() - set(servers):
             self._end_absence(gone)
         self._tell(were_discovered=True)
@@ -129,7 +129,7 @@ class Servers:
         """What `attempt` gives at the first server at which it doesn't fail, or at the server `url` alone.
 
         No server may take more than its even share of `timeout_s`, so that one which hangs leaves time for the next,
-        and each is ended before the caller's own deadline, so that the error names it.
+        and each is ended before the caller's own deadline, so that the error names it. A single one has that deadline.
         `attempt` must be idempotent. `proves`: success marks the server healthy. Servers in `avoid` are not asked.
 
         A server at which something fails is set aside; where it refuses, only if another one does what was asked.
@@ -142,9 +142,8 @@ class Servers:
         for position, server in enumerate(servers):
             share_s = max(0.0, deadline_s - clock()) / (len(servers) - position)
             try:
-                if len(servers) == 1:
-                    with self._whole_time(timeout_s).begin():
-                        found = await attempt(server)
+                if len(servers) == 1:  # the caller's own deadline is its share
+                    found = await attempt(server)
                 else:
                     async with asyncio.timeout(share_s):
                         found = await attempt(server)
@@ -163,13 +162,6 @@ class Servers:
                 self.set_aside(server, failure)
             failures.append((server, failure))
         raise summarize([failure for _, failure in failures])
-
-    def _whole_time(self, timeout_s: float) -> Deadlines:
-        """The time that a server has who is the only one; logins come in great numbers."""
-        found = self._whole_times.get(timeout_s)
-        if found is None:
-            found = self._whole_times[timeout_s] = Deadlines(timeout_s * _INNER_PART)
-        return found
 
     async def _choose(self, url: str | None, avoid: Collection[str]) -> Sequence[ServerAddress]:
         """The servers to be asked, one after the other."""
@@ -191,8 +183,10 @@ class Servers:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """The URLs of all servers, those that are asked first at the front."""
-        return tuple(server.url for server in self.in_order())
+        """The URLs of all servers, those that are asked first at the front, those set aside at the end."""
+        if not self._absent:
+            return self._urls
+        return tuple(server.url for server in sorted(self._servers, key=self._absent.__contains__))
 
     async def aclose(self) -> None:
         """Nothing is tried any more."""

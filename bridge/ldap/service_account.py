@@ -109,7 +109,8 @@ class ServiceAccount:
         if isinstance(error, DirectoryRefused):
             cause = Cause.TICKET if mechanism is not None else _find_cause(response, peer)
             code, message = response.result_code, response.diagnostic_message
-            answer = Answer(cause, describe_result(response), error.remedy, code, message)
+            said = describe_result(response) if cause in (Cause.SECRET, Cause.ACCOUNT) else error.detail
+            answer = Answer(cause, said, error.remedy, code, message)
             self._refused.note_refused(key, peer.server, answer)
         return error
 

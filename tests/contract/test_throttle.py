@@ -38,23 +38,38 @@ class Case:
         mark: PasswordMark = MARK,
         server: str = "ldap://one",
         bars: tuple[Bar, ...] = (),
+        failure_marks: tuple[bytes, ...] = (),
     ) -> Attempt:
-        state = LoginState(bars=bars, password_mark=mark)
+        state = LoginState(bars, (failure_marks,) if failure_marks else (), mark)
         return self.throttle.identify((directory, user_id), name, Secret(password.encode()), server, state)
 
     def begin(self, password: str, **options: object) -> Permission:
         return self.throttle.begin(self.attempt(password, **options))  # type: ignore[arg-type]
 
-    def settle(self, password: str, outcome: Outcome, *, is_lasting: bool = False, **options: object) -> None:
-        self.throttle.settle(self.attempt(password, **options), outcome, is_lasting=is_lasting)  # type: ignore[arg-type]
+    def settle(
+        self,
+        password: str,
+        outcome: Outcome,
+        *,
+        is_lasting: bool = False,
+        shows_count: bool = False,
+        **options: object,
+    ) -> None:
+        attempt = self.attempt(password, **options)  # type: ignore[arg-type]
+        self.throttle.settle(attempt, outcome, is_lasting=is_lasting, shows_count=shows_count)
 
     def fail(
-        self, *passwords: str, outcome: Outcome = Outcome.WRONG, is_lasting: bool = True, **options: object
+        self,
+        *passwords: str,
+        outcome: Outcome = Outcome.WRONG,
+        is_lasting: bool = True,
+        shows_count: bool = False,
+        **options: object,
     ) -> None:
         """Each is bound, and wrong."""
         for password in passwords:
             assert self.begin(password, **options) is Permission.BIND
-            self.settle(password, outcome, is_lasting=is_lasting, **options)
+            self.settle(password, outcome, is_lasting=is_lasting, shows_count=shows_count, **options)
 
     def held(self) -> list[str]:
         return [each.user_id for each in self.throttle.remembered() if each.is_held_back]
@@ -172,6 +187,21 @@ def test_new_password_in_the_directory_ends_refusals_and_no_count(make: MakeThro
     assert case.begin("soon right", mark=changed) is Permission.BIND
     case.settle("soon right", Outcome.WRONG, mark=changed)
     assert case.begin("w3", mark=changed) is Permission.HELD_BACK
+
+
+def test_new_password_gets_one_bind_where_the_directory_shows_that_it_has_forgotten_the_failures(
+    make: MakeThrottle,
+) -> None:
+    """Whoever was held back and got a new password from an administrator is not kept waiting; the count stays."""
+    case = Case(make)
+    for password in ("w1", "w2", "w3"):
+        case.fail(password, shows_count=True, failure_marks=(b"1",))
+    changed: PasswordMark = (b"20260202000000Z",)
+    assert case.begin("new", failure_marks=(b"3",)) is Permission.HELD_BACK
+    assert case.begin("new", mark=changed, failure_marks=(b"3",)) is Permission.HELD_BACK, "they count still"
+    assert case.begin("new", mark=changed) is Permission.BIND
+    case.settle("new", Outcome.WRONG, mark=changed)
+    assert case.begin("other", mark=changed) is Permission.HELD_BACK
 
 
 def test_lock_that_ends_is_a_sign_and_one_that_begins_is_none(make: MakeThrottle) -> None:

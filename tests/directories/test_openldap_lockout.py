@@ -124,7 +124,7 @@ async def test_different_wrong_passwords_never_lock_the_account(start_slapd: Sta
         assert found.reason() == "held_back"
         who = found.slapd._run("ldapwhoami", "-x", "-H", found.slapd.url, "-D", BOB, "-w", "Pass-bob")
         assert "uid=bob" in who
-        (held,) = found.client.service.bridge.held_back()
+        (held,) = found.client.service.bridge.remembered()
         assert (held.directory, held.user_name, held.failure_count) == ("company", "bob", 4)
         assert found.client.service.bridge.release("bob") == 1
         assert await found.client.auth("bob", "Pass-bob")

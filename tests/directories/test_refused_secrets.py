@@ -212,7 +212,7 @@ async def test_account_that_is_locked_is_left_alone_for_a_while(start_slapd: Sta
         slapd.replace([READER], "pwdAccountLockedTime")
         assert failure_count(slapd) == 0
         clock.advance(40 * MINUTE_S)
-        assert len(await found.look_up(ANNA)) == 1
+        assert len((await found.look_up(ANNA)).entries) == 1
 
 
 async def test_wrong_password_does_not_keep_another_account_from_binding(start_slapd: StartSlapd) -> None:
@@ -224,4 +224,4 @@ async def test_wrong_password_does_not_keep_another_account_from_binding(start_s
     ):
         with suppress(DirectoryRefused):
             await wrong.look_up(ANNA)
-        assert len(await right.look_up(ANNA)) == 1
+        assert len((await right.look_up(ANNA)).entries) == 1

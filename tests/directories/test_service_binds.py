@@ -214,7 +214,10 @@ async def test_server_with_a_new_key_is_taken_again(
     sasl = SaslSettings("GSSAPI", f"reader@{REALM}", str(keytab))
     clock = ManualClock()
     account = ServiceAccount(LdapSettings("company", (peer,), tls=tls, sasl=sasl), RefusedSecrets(clock))
-    (await account.connect(peer)).close()
+    connection = await account.connect(peer)
+    assert connection.bound_for_s is not None
+    assert 0 < connection.bound_for_s <= 86_400, "no longer than the ticket"
+    connection.close()
     slapd.stop()
     kdc.replace_key("ldap/localhost", "ldap.keytab")
     slapd.start()

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -74,7 +75,11 @@ SKELETON: list[Entry] = [
 
 @dataclass
 class Slapd:
-    """`limits` are what the reader may take; `extra` are lines for the database, `size_limit_bytes` its largest size."""
+    """`limits` are what the reader may take; `extra` are lines for the database, `size_limit_bytes` its largest size.
+
+    Each entry's entryUUID is made of its DN and `ids`: two servers with the same entries are replicas of each other,
+    unless their `ids` differ.
+    """
 
     folder: Path
     entries: Iterable[Entry]
@@ -85,6 +90,7 @@ class Slapd:
     size_limit_bytes: int = 1 << 30
     certificate: tuple[Path, Path] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    ids: str = ""
     port: int = field(default_factory=free_port)
     tls_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
@@ -95,8 +101,9 @@ class Slapd:
             (self.folder / name).mkdir(parents=True)
         (self.folder / "slapd.conf").write_text(self._configuration())
         with (self.folder / "data.ldif").open("w") as ldif:
-            for entry in chain(SKELETON, self.entries):
-                ldif.write(to_ldif([entry]))
+            for dn, attributes in chain(SKELETON, self.entries):
+                own_id = str(uuid.uuid5(uuid.NAMESPACE_X500, f"{self.ids} {dn}"))
+                ldif.write(to_ldif([(dn, {"entryUUID": [own_id], **attributes})]))
         self._run("slapadd", "-q", "-f", "slapd.conf", "-l", "data.ldif")
         self.start()
         return self

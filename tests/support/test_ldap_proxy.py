@@ -412,7 +412,7 @@ async def test_client_gives_up_a_connection_in_a_black_hole(proxy: LdapProxy) ->
         assert len((await found.look_up(LOOK_UP)).entries) == 1
         assert proxy.opened_count == 2
         proxy.black_hole("all")
-        with pytest.raises(DirectoryUnavailable, match=f":{proxy.port}.*no answer within"):
+        with pytest.raises(DirectoryUnavailable, match=f":{proxy.port}.*took longer"):
             await found.look_up(LOOK_UP)
 
 

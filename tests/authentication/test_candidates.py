@@ -1,0 +1,229 @@
+"""Whom a name means, where servers show less than a listing has shown, or something else."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bridge.demo import wire
+from bridge.demo.server import Session
+from bridge.errors import BridgeError, DirectoryUnavailable, SearchInvalid
+from bridge.events import UserAuthenticated
+from bridge.model import Rejection
+from bridge.sources.directory.groups import GroupRules, GroupWay
+from bridge.syntax.filters import parse_filter, parse_filter_template
+from tests.support.faulty_server import FaultyServer, small_directory
+from tests.support.logins import Setting, setting
+from tests.support.slapd import PEOPLE
+
+NAMES = ("anna", "bert", "carl", "dora", "emil")
+BY_MAIL_TOO = parse_filter_template("(|(uid={user})(mail={user}))")
+
+
+def remove(server: FaultyServer, *names: str) -> None:
+    """Take people out of a server; ids are made of DNs, so that servers with the same people are replicas."""
+    store = server.store
+    for name in names:
+        entry = store.find(f"uid={name},{PEOPLE}")
+        assert entry is not None
+        store._entries.remove(entry)
+        del store._by_path[entry.path]
+        for entries in store._index.values():
+            if entry in entries:
+                entries.remove(entry)
+
+
+def change(server: FaultyServer, user: str, attribute: str, *values: str) -> None:
+    entry = server.store.find(f"uid={user},{PEOPLE}")
+    assert entry is not None
+    entry.attributes[attribute.lower()] = [value.encode() for value in values]  # type: ignore[index]
+    entry.names[attribute.lower()] = attribute  # type: ignore[index]
+
+
+async def test_listed_user_whom_the_first_server_does_not_show_is_found_at_the_next_one() -> None:
+    """Made anew and empty, or cut off from its replication: look-up and bind go to the server that shows the user."""
+    async with FaultyServer(small_directory(*NAMES)) as first, FaultyServer(small_directory(*NAMES)) as second:
+        async with setting([[first, second]]) as found:
+            await found.bridge.list_users("/m", compressed=False)
+            remove(first, "anna")
+            assert await found.auth("anna", "Pass-anna") == "a"
+            assert first.user_binds() == []
+            assert await found.auth("anna", "wrong") is Rejection.WRONG_PASSWORD
+            assert second.user_binds() == [f"uid=anna,{PEOPLE}"] * 2
+            assert await found.auth("bert", "Pass-bert") == "a"
+            assert first.user_binds() == [f"uid=bert,{PEOPLE}"]
+
+
+async def test_listed_user_who_has_another_id_at_the_first_server_is_found_at_the_next_one() -> None:
+    """A server that is no replica has somebody else of that name."""
+    async with FaultyServer(small_directory(*NAMES)) as stranger, FaultyServer(small_directory(*NAMES)) as right:
+        for name in NAMES:
+            change(stranger, name, "entryUUID", f"another-{name}")
+        async with setting([[right, stranger]]) as found:
+            await found.bridge.list_users("/m", compressed=False)
+            port = found.bridge.directories["a"].source.directory
+            port.set_aside(port.servers[0], DirectoryUnavailable("x", directory="a"))
+            assert await found.auth("anna", "Pass-anna") == "a"
+            assert stranger.user_binds() == []
+
+
+async def test_user_who_is_gone_at_every_server_is_unknown_and_the_log_says_why() -> None:
+    """The twin: where the directory shows the others, an absence is believed."""
+    async with FaultyServer(small_directory(*NAMES)) as first, FaultyServer(small_directory(*NAMES)) as second:
+        async with setting([[first, second]]) as found:
+            await found.bridge.list_users("/m", compressed=False)
+            remove(first, "anna")
+            remove(second, "anna")
+            assert await found.auth("anna", "Pass-anna") is Rejection.UNKNOWN_USER
+            assert len(first.user_binds()) == 1
+
+
+@pytest.mark.parametrize("doubt", ["nobody is shown", "refresh failed", "many are missing"])
+async def test_absence_that_a_listing_would_not_believe_is_an_error(doubt: str) -> None:
+    """Rights were taken from the service account, or the branch is empty: that is no wrong password."""
+    async with FaultyServer(small_directory(*NAMES)) as server, setting([server]) as found:
+        await found.bridge.list_users("/m", compressed=False)
+        remove(server, "anna")
+        if doubt == "refresh failed":
+            found.bridge.directories["a"].failure = BridgeError("x")
+        elif doubt == "many are missing":
+            remove(server, *NAMES[1:4])
+            found.clock.advance(1000.0)
+            await found.bridge.refresh("a")
+            assert found.bridge.directories["a"].is_doubted is False, "four are no more than removals.max_count"
+            return
+        else:
+            remove(server, *NAMES[1:])
+        with pytest.raises(DirectoryUnavailable, match="listed is not found"):
+            await found.auth("anna", "Pass-anna")
+        assert server.user_binds() == []
+
+
+async def test_entry_that_does_not_show_its_id_is_an_error() -> None:
+    """The service account may not read `entryUUID` any more: nobody knows whose entry it is."""
+    async with FaultyServer(small_directory(*NAMES)) as server, setting([server]) as found:
+        await found.bridge.list_users("/m", compressed=False)
+        change(server, "anna", "entryUUID")
+        with pytest.raises(SearchInvalid, match="can't be told apart"):
+            await found.auth("anna", "Pass-anna")
+
+
+async def test_owner_of_a_user_name_is_found_among_many_who_share_it_as_an_address() -> None:
+    """A look-up that is limited to two doesn't choose among those whom a login filter finds: the userName does."""
+    store = small_directory()
+    for number in range(5):
+        mail = ["info", f"z{number}@example.com"]
+        attributes = {"objectClass": ["inetOrgPerson"], "uid": [f"z{number}"], "cn": ["z"], "mail": mail}
+        store.add(f"uid=z{number},{PEOPLE}", {**attributes, "userPassword": [f"Pass-z{number}"]})
+    store.add(
+        f"uid=info,{PEOPLE}",
+        {"objectClass": ["inetOrgPerson"], "uid": ["info"], "cn": ["i"], "userPassword": ["Pass-info"]},
+    )
+    async with FaultyServer(store) as server, setting([server], login_template=BY_MAIL_TOO) as found:
+        for _ in range(2):  # before the first listing, and after it
+            assert await found.auth("info", "Pass-info") == "a"
+            assert await found.auth("info", "Pass-z0") is Rejection.WRONG_PASSWORD
+            assert await found.auth("z1@example.com", "Pass-z1") == "a"
+            await found.bridge.list_users("/m", compressed=False)
+
+
+async def test_name_that_two_entries_have_as_their_user_name_stays_ambiguous() -> None:
+    """The twin: asked for by userName alone, both are there."""
+    store = small_directory("anna")
+    store.add(
+        f"uid=anna,ou=more,{PEOPLE}",
+        {"objectClass": ["inetOrgPerson"], "uid": ["anna"], "cn": ["x"], "userPassword": ["Pass-x"]},
+    )
+    async with FaultyServer(store) as server, setting([server], login_template=BY_MAIL_TOO) as found:
+        assert await found.auth("anna", "Pass-anna") is Rejection.AMBIGUOUS_USER
+
+
+@pytest.mark.parametrize("way", [GroupWay.MEMBERS, GroupWay.MEMBER_OF])
+async def test_log_says_that_a_group_shuts_somebody_out(way: GroupWay) -> None:
+    """Not `unknown_user`: whoever reads the log would look for the entry."""
+    store, group = small_directory("anna", "bert"), f"cn=staff,{PEOPLE}"
+    store.add(group, {"objectClass": ["groupOfNames"], "cn": ["staff"], "member": [f"uid=anna,{PEOPLE}"]})
+    rules = GroupRules((group,), way=way, nested=False)
+    async with FaultyServer(store) as server, setting([server], groups=rules) as found:
+        change(server, "anna", "memberOf", group)
+        assert await found.auth("anna", "Pass-anna") == "a"
+        assert await found.auth("bert", "Pass-bert") is Rejection.NOT_IN_GROUP
+        assert await found.auth("nobody", "Pass-bert") is Rejection.UNKNOWN_USER
+        assert f"uid=bert,{PEOPLE}" not in server.user_binds()
+
+
+async def test_log_says_why_a_listed_user_is_no_user_any_more() -> None:
+    """A withheld user whom the filter doesn't take any more: the clause stands in the log."""
+    async with FaultyServer(small_directory(*NAMES)) as server:
+        users_filter = parse_filter("(&(objectClass=inetOrgPerson)(!(cn=left)))")
+        async with setting([server], users_filter=users_filter) as found:
+            await found.bridge.list_users("/m", compressed=False)
+            change(server, "anna", "cn", "left")
+            assert await found.auth("anna", "Pass-anna") is Rejection.NOT_LISTED
+            event = found.events[-1]
+            assert isinstance(event, UserAuthenticated)
+            assert "(!(cn=left)) does not match" in event.detail
+
+
+async def test_server_that_takes_no_new_connections_is_not_bound_at_with_what_another_has_shown() -> None:
+    """Its kept look-up connection works: entry, mark and verdict come from the next server together."""
+    async with FaultyServer(small_directory(*NAMES)) as first, FaultyServer(small_directory(*NAMES)) as second:
+        change(second, "anna", "userPassword", "old")
+        async with setting([[first, second]], password_changed=()) as found:
+            assert await found.auth("bert", "Pass-bert") == "a"
+            await found.bridge.list_users("/m", compressed=False)
+            await _drop_bind_connections(found)
+            first._server.close()  # type: ignore[union-attr]
+            # The second server knows the old password only, and says so; that is its word, not the first one's.
+            assert await found.auth("anna", "Pass-anna") is Rejection.WRONG_PASSWORD
+            assert second.user_binds() == [f"uid=anna,{PEOPLE}"]
+            event = found.events[-1]
+            assert isinstance(event, UserAuthenticated)
+            assert str(second.port) in (event.server or "")
+
+
+async def _drop_bind_connections(found: Setting) -> None:
+    directory = found.bridge.directories["a"].source.directory
+    for server in list(directory._binds._idle):  # type: ignore[attr-defined]
+        directory._binds.suspect(server)  # type: ignore[attr-defined]
+
+
+async def test_reconnections_are_one_for_each_server_however_many_ask() -> None:
+    """A busy server isn't made busier: twenty doubtful answers on one connection open one other."""
+    sessions: list[Session] = []
+
+    async def on_search(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+        if session not in sessions:
+            sessions.append(session)
+        if session is sessions[0] and found.events:
+            session._writer.write(wire.write_result(message.id, wire.SEARCH_DONE, 80, "an hour old"))
+            return True
+        return False
+
+    async with FaultyServer(small_directory(*NAMES)) as server, setting([server]) as found:
+        server.on_search = on_search
+        assert await found.auth("anna", "Pass-anna") == "a"
+        outcomes = await asyncio.gather(*(found.auth(name, f"Pass-{name}") for name in NAMES * 4))
+        assert outcomes == ["a"] * 20
+        assert len(sessions) == 2
+
+
+async def test_directory_that_hangs_keeps_no_login_of_another_one_from_its_answer() -> None:
+    """Right and wrong passwords of the one that works are told apart within the login's own time."""
+    hanging = asyncio.Event()
+
+    async def on_search(_session: Session, _message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+        return hanging.is_set()
+
+    async with (
+        FaultyServer(small_directory("zoe"), on_search=on_search) as slow,
+        FaultyServer(small_directory(*NAMES)) as well,
+    ):
+        async with setting([slow, well]) as found:
+            await found.bridge.list_users("/m", compressed=False)
+            hanging.set()
+            assert await found.auth("anna", "Pass-anna") == "b"
+            assert await found.auth("anna", "wrong") is Rejection.WRONG_PASSWORD
+            with pytest.raises(DirectoryUnavailable, match=str(slow.port)):
+                await found.auth("zoe", "Pass-zoe")
