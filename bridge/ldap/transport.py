@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ipaddress
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from bridge.ldap.connection import Connection, Peer
 from bridge.ldap.results import SUCCESS, describe_result
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohappyeyeballs import AddrInfoType
 
     from bridge.ldap.settings import LdapSettings, ServerAddress
@@ -66,18 +69,10 @@ async def _connect(connection: Connection, settings: LdapSettings, server: Serve
         return
     use_tls = server.scheme == "ldaps"
     tls, host = (settings.tls, server.host) if use_tls else (None, None)
-    if server.addresses:
-        connected = await start_connection(_addresses_of(server), happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY_S)
-        await loop.create_connection(lambda: connection, sock=connected, ssl=tls, server_hostname=host)
-    else:
-        await loop.create_connection(
-            lambda: connection,
-            server.host,
-            server.port,
-            ssl=tls,
-            server_hostname=host,
-            happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY_S,
-        )
+    # asyncio's own way of trying several addresses loses the socket where it is cancelled in between.
+    addresses = await _find_addresses(server)
+    connected = await start_connection(addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY_S)
+    await loop.create_connection(lambda: connection, sock=connected, ssl=tls, server_hostname=host)
     connection.keep_alive()
     if server.start_tls:
         await _start_tls(connection, settings, server)
@@ -85,13 +80,24 @@ async def _connect(connection: Connection, settings: LdapSettings, server: Serve
         _check_fingerprint(connection, settings.fingerprints)
 
 
-def _addresses_of(server: ServerAddress) -> list[AddrInfoType]:
-    """The addresses that are known of a server, as `getaddrinfo` would give them."""
+async def _find_addresses(server: ServerAddress) -> Sequence[AddrInfoType]:
+    """The addresses of a server, as `getaddrinfo` gives them; the system is asked for those of a name."""
+    known = server.addresses or ((server.host,) if _is_address(server.host) else ())
+    if not known:
+        return await asyncio.get_running_loop().getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
     found: list[AddrInfoType] = []
-    for address in server.addresses:
+    for address in known:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         found.append((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, server.port)))
     return found
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 async def _start_tls(connection: Connection, settings: LdapSettings, server: ServerAddress) -> None:
