@@ -339,7 +339,10 @@ def policy_entries() -> list[tuple[str, dict[str, list[str]]]]:
 @asynccontextmanager
 async def living_world(start_slapd: StartSlapd, folder: Path) -> AsyncIterator[World]:
     """A bridge before two addresses of one slapd, one of which can be reached in two ways."""
-    ppolicy = f'overlay ppolicy\nppolicy_default "cn=default,{POLICIES}"'
+    says_locked = (
+        "\nppolicy_use_lockout" if SEED % 2 else ""
+    )  # without it, a locked account is one with a wrong password
+    ppolicy = f'overlay ppolicy\nppolicy_default "cn=default,{POLICIES}"{says_locked}'
     entries = [*policy_entries(), *(person(uid) for uid in USERS)]
     slapd = start_slapd(entries, overlays="moduleload ppolicy", extra=ppolicy, log_level="none")
     clock = ManualClock(time.time())
