@@ -165,9 +165,9 @@ class Authenticator:
         attempt = self._binds.throttle.identify((source.name, user_id), user_name, password, found.server, state)
 
         async def prove() -> Evidence:
-            await self._binds.budgets.learn(source)
             return await find_evidence(source, entry.dn, state, found.server)
 
+        await self._binds.budgets.learn(source)
         answer = await self._binds.bind(source.directory, entry.dn, password, attempt, started_s=began_s, prove=prove)
         bind, notice = None, None
         if isinstance(answer, Permission):
