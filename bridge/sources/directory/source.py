@@ -151,8 +151,8 @@ class DirectorySource:
         bars: tuple[Bar, ...] = ()
         for state in self.attribute_map.account_states:
             if state.key in attributes and state.rejection is not Rejection.MUST_CHANGE_PASSWORD:
-                is_bar = state.applies(entry, self.clock.now_s())
-                bars += (Bar(state.rejection, state.key, tuple(attributes[state.key])),) if is_bar else ()
+                if state.applies(entry, self.clock.now_s()):
+                    bars += (Bar(state.rejection, state.key, tuple(attributes[state.key]), state.is_uncompared),)
         return LoginState(bars, failure_marks, password_mark)
 
     def _default_template(self) -> FilterTemplate | None:
