@@ -145,6 +145,14 @@ class Report:
     """E-mail addresses that more than one user lists."""
     shared_addresses: tuple[str, ...] = ()
     """A few of them."""
+    server_before: str | None = None
+    """The server of the listing before, where it was another one."""
+    lagging_count: int = 0
+    """Users who stay as they were, since another server still shows them so."""
+    lagging: tuple[str, ...] = ()
+    """The names of a few of them."""
+    witness_count: int = 0
+    """Of the withheld removals, those that wait for the server that has last shown the user."""
     is_first: bool = False
     """Whether there was no earlier listing to compare with."""
     approved_digest: str | None = None

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from bridge.model import User
+
 _DIGEST_CHARACTERS = 16
 
 
@@ -59,6 +61,8 @@ class HeldBy(Enum):
     """The directory did not confirm it; the next refresh asks again."""
     NAME = "name"
     """The new user name belongs to somebody else."""
+    WITNESS = "witness"
+    """Another server has last shown the user, and can't be asked; it is waited for, for a day."""
 
 
 class Finding(NamedTuple):
@@ -66,6 +70,19 @@ class Finding(NamedTuple):
 
     reason: RemovalReason | None
     detail: str = ""
+
+
+class Statement(NamedTuple):
+    """What the server that last showed a user says of them, where the listing has come from another one."""
+
+    server: str
+    """Its URL."""
+    finding: Finding | None
+    """None: it can't be asked."""
+    user: User | None = None
+    """As it shows the user now; None where it shows none."""
+    detail: str = ""
+    """Why it can't be asked."""
 
 
 class Removal(NamedTuple):
@@ -129,6 +146,8 @@ class GuardState:
     """Folded user names whose owner is the one in the listing, whoever bears the name in the directory."""
     approved: str | None = None
     """The digest of the withheld removals that the operator has approved."""
+    last_seen_at: Mapping[str, str] = field(default_factory=dict)
+    """Which server has last shown users as they are answered, by id, where it is not that of the accepted listing."""
     digest: str | None = field(init=False, repr=False, compare=False)
     """What stands for exactly this set of withheld removals; None where there are none."""
 
@@ -136,13 +155,22 @@ class GuardState:
     """Since when something is withheld, in seconds since 1970."""
     is_tripped: bool = field(init=False, repr=False, compare=False)
     """Whether something is withheld because too many were missing."""
+    is_doubtful: bool = field(init=False, repr=False, compare=False)
+    """Whether something is withheld that a server has shown which may be wrong: too much, or against another's word."""
+
+    @property
+    def absent_ids(self) -> frozenset[str]:
+        """The ids of users whom the accepted listing itself has not shown, or not as they are answered."""
+        return frozenset(self.last_seen_s) | frozenset(self.last_seen_at)
 
     def __post_init__(self) -> None:
         # Both are asked for by every look at the health: of a hundred thousand removals it takes a third of a second.
         digest = digest_of(withheld.removal for withheld in self.withheld) if self.withheld else None
         object.__setattr__(self, "digest", digest)
         object.__setattr__(self, "withheld_since_s", min((held.since_s for held in self.withheld), default=None))
-        object.__setattr__(self, "is_tripped", any(held.held_by is HeldBy.LIMIT for held in self.withheld))
+        held_by = {held.held_by for held in self.withheld}
+        object.__setattr__(self, "is_tripped", HeldBy.LIMIT in held_by)
+        object.__setattr__(self, "is_doubtful", not held_by.isdisjoint((HeldBy.LIMIT, HeldBy.WITNESS)))
 
 
 def digest_of(removals: Iterable[Removal]) -> str:

@@ -10,22 +10,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bridge.removals.losses import find_alterations, lost_addresses
 from bridge.removals.model import Finding, GuardState, HeldBy, Removal, RemovalKind, RemovalReason, Withheld, digest_of
 from bridge.removals.overlay import Overlay
+from bridge.removals.witnesses import contradicts, wait_for, witness_of
 from bridge.roster.comparison import differences
 from bridge.roster.roster import fold_user_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from bridge.model import User
-    from bridge.removals.model import RemovalPolicy
+    from bridge.removals.model import RemovalPolicy, Statement
     from bridge.roster.comparison import Comparison
     from bridge.roster.roster import Roster
 
 CONFIRMED_MAX_COUNT = 1_000
 """So many missing users are asked for one by one; where more are missing at once, the guard trips."""
+WITNESS_PATIENCE_S = 86_400.0
+"""How long the server that last showed a user is waited for."""
 _NOT_ASKED = Finding(
     RemovalReason.UNCONFIRMED, f"more than {CONFIRMED_MAX_COUNT:,} are missing, too many to ask for each"
 )
@@ -46,6 +50,8 @@ class Review:
     """Folded user names of users who are left out, since somebody else holds them."""
     inconsistent: tuple[str, ...] = ()
     """Names of users whom the listing left out though they are there; they stay."""
+    lagging: tuple[str, ...] = ()
+    """Names of users who stay as they were, as another server than that of the listing still shows them so."""
     added_count: int = 0
     changed_count: int = 0
     in_grace_count: int = 0
@@ -68,6 +74,8 @@ class Baseline:
     guard: GuardState
     taken_at_s: float
     """When the directory was listed, in seconds since 1970."""
+    server: str = ""
+    """The URL of the server that was listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,10 @@ class Fresh:
     """By user id, for the missing ones; empty where they were too many."""
     contested: Sequence[str] = ()
     """Folded user names that more than one entry claims in this listing."""
+    server: str = ""
+    """The URL of the server that was listed."""
+    statements: Mapping[str, Statement] = field(default_factory=dict)
+    """By user id: what the servers say that have last shown those of whom something is lost, where they are others."""
 
 
 def review(baseline: Baseline, fresh: Fresh, policy: RemovalPolicy, now_s: float) -> Review:
@@ -107,12 +119,15 @@ class _Case:
         self._now_s = now_s
         self._missing: list[tuple[User, Removal]] = []
         self._inconsistent: list[User] = []
+        self._lagging: dict[str, User] = {}
+        """Those who stay as they were by the word of another server, by their ids."""
         self._changed = {other: position for position, other in fresh.comparison.changed}
         """Where the user stands in the accepted roster, by the position in the fresh one."""
         self._altered: list[int] = []
         """Positions in the fresh roster: of the changed users those who may have to be listed otherwise."""
         self._alterations: list[Removal] = []
         self._returned = {fresh.roster.id_of(position).decode(): position for position in fresh.comparison.added}
+        self._since_s = {held.removal.key: held.since_s for held in baseline.guard.withheld}
         self._collect()
 
     def _collect(self) -> None:
@@ -122,14 +137,37 @@ class _Case:
             reason, detail = fresh.findings.get(user.id, _NOT_ASKED)
             if reason is None:
                 self._inconsistent.append(user)
-            else:
-                self._missing.append((user, Removal(user.id, user.user_name, RemovalKind.MISSING, reason, detail)))
+                continue
+            statement = fresh.statements.get(user.id)
+            if statement is not None and statement.finding is not None:
+                reason, detail = statement.finding
+            if reason is None:
+                self._lagging[user.id] = user
+                continue
+            removal = Removal(user.id, user.user_name, RemovalKind.MISSING, reason, detail)
+            self._missing.append((user, self._with_witness(removal)))
         for other in self._changed:
             old, new = self._change_at(other)
-            alterations = list(_alterations(old, new, keeps_name=self._policy.keep_user_names))
-            self._alterations += alterations
+            alterations = list(find_alterations(old, new, keeps_name=self._policy.keep_user_names))
+            if alterations and contradicts(fresh.statements.get(old.id), alterations):
+                self._lagging[old.id] = old
+            else:
+                self._alterations += map(self._with_witness, alterations)
             if alterations or old.user_name != new.user_name:
                 self._altered.append(other)
+
+    def _with_witness(self, removal: Removal) -> Removal:
+        """The removal, with the server that is waited for in its detail."""
+        if not self._waits_for_witness(removal):
+            return removal
+        return wait_for(removal, self._fresh.statements[removal.user_id])
+
+    def _waits_for_witness(self, removal: Removal) -> bool:
+        statement = self._fresh.statements.get(removal.user_id)
+        if statement is None or statement.finding is not None:
+            return False
+        since_s = min(self._since_s.get(removal.key, self._now_s), self._now_s)  # the clock may have been set back
+        return self._now_s - since_s < WITNESS_PATIENCE_S
 
     def _change_at(self, position: int) -> tuple[User, User]:
         """The user as accepted and as listed now, who stands at a position of the fresh roster."""
@@ -139,10 +177,13 @@ class _Case:
         """What keeps the removals of a user from going through, by user id."""
         removals = [*(removal for _, removal in self._missing), *self._alterations]
         sticky = {held.removal.user_id for held in self._baseline.guard.withheld if held.held_by is HeldBy.LIMIT}
-        is_tripped = self._is_tripped({removal.user_id for removal in removals})
+        waiting = {removal.user_id for removal in removals if self._waits_for_witness(removal)} - sticky
+        is_tripped = self._is_tripped({removal.user_id for removal in removals} - waiting)
         held: dict[str, HeldBy] = {}
         for removal in removals:
-            if is_tripped or removal.user_id in sticky:
+            if removal.user_id in waiting:
+                held[removal.user_id] = HeldBy.WITNESS
+            elif is_tripped or removal.user_id in sticky:
                 held[removal.user_id] = HeldBy.LIMIT
             elif removal.reason in _HELD_BY_REASON:
                 held[removal.user_id] = _HELD_BY_REASON[removal.reason]
@@ -184,6 +225,10 @@ class _Case:
         outcome = _Outcome(Overlay(self._fresh.roster), approved_ids)
         for user in self._inconsistent:
             outcome.overlay.retain(user)
+        for position in self._fresh.comparison.missing:
+            lagging = self._lagging.get(self._baseline.roster.id_of(position).decode())
+            if lagging is not None:
+                outcome.overlay.retain(lagging)
         for user, removal in self._missing:
             if user.id in held:
                 outcome.held.append((removal, held[user.id]))
@@ -200,7 +245,7 @@ class _Case:
                 outcome.passed.append(removal)
         for position in self._altered:
             old, new = self._change_at(position)
-            listed = self._listed(old, new, is_held=old.id in held)
+            listed = self._listed(old, new, is_held=old.id in held or old.id in self._lagging)
             if listed != new:
                 outcome.overlay.replace(position, listed)
         self._give_former_names(outcome.overlay)
@@ -215,7 +260,7 @@ class _Case:
         """As what a user is listed whose entry says something else than before."""
         if is_held:
             return new._replace(
-                user_name=old.user_name, email_addresses=(*new.email_addresses, *_lost_addresses(old, new))
+                user_name=old.user_name, email_addresses=(*new.email_addresses, *lost_addresses(old, new))
             )
         return new._replace(user_name=old.user_name) if self._policy.keep_user_names else new
 
@@ -259,6 +304,7 @@ class _Case:
             recent=self._recent | dict.fromkeys(outcome.lost_ids - outcome.approved_ids, self._now_s),
             former_names=self._former_names(outcome),
             decided_names=frozenset(outcome.overlay.decided_names).union(self._fresh.contested),
+            last_seen_at=self._last_seen_at(outcome),
         )
         return Review(
             roster=roster,
@@ -266,6 +312,7 @@ class _Case:
             removed=tuple(outcome.passed),
             collisions=tuple(outcome.collisions),
             inconsistent=tuple(user.user_name for user in self._inconsistent),
+            lagging=tuple(user.user_name for user in self._lagging.values()),
             added_count=len(self._returned),
             changed_count=len(self._changed),
             in_grace_count=len(outcome.in_grace),
@@ -273,8 +320,14 @@ class _Case:
             expired=expired,
         )
 
+    def _last_seen_at(self, outcome: _Outcome) -> dict[str, str]:
+        """The witnesses of those who are answered otherwise than this listing shows them."""
+        ids = {*outcome.absent, *self._lagging, *(removal.user_id for removal, _ in outcome.held)}
+        witnesses = {user_id: witness_of(self._baseline, user_id) for user_id in ids}
+        return {user_id: server for user_id, server in witnesses.items() if server != self._fresh.server}
+
     def _withheld(self, outcome: _Outcome) -> tuple[Withheld, ...]:
-        since_s = {held.removal.key: held.since_s for held in self._baseline.guard.withheld}
+        since_s = self._since_s
         withheld = (
             Withheld(removal, held_by, since_s.get(removal.key, self._now_s)) for removal, held_by in outcome.held
         )
@@ -310,18 +363,3 @@ class _Outcome:
     def lost_ids(self) -> set[str]:
         """The ids of users of whom something went."""
         return {removal.user_id for removal in self.passed}
-
-
-def _alterations(old: User, new: User, *, keeps_name: bool) -> Iterator[Removal]:
-    """What is lost of a user who is still there."""
-    lost = _lost_addresses(old, new)
-    if lost:
-        yield Removal(old.id, old.user_name, RemovalKind.ADDRESSES, lost=lost)
-    if not keeps_name and fold_user_name(old.user_name) != fold_user_name(new.user_name):
-        yield Removal(old.id, old.user_name, RemovalKind.RENAMED, new_name=new.user_name)
-
-
-def _lost_addresses(old: User, new: User) -> tuple[str, ...]:
-    """The addresses that are gone, whatever their case, in their order."""
-    left = {address.lower() for address in new.email_addresses}
-    return tuple(address for address in old.email_addresses if address.lower() not in left)

@@ -107,6 +107,7 @@ class Part:
     parse: Callable[[Any], Any]
 
 
+# Later parts come at the end: what was written without them has the checksum of the parts before.
 PARTS = (
     Part(
         "withheld",
@@ -117,6 +118,7 @@ PARTS = (
     Part("last_seen", lambda guard: guard.last_seen_s, float, float),
     Part("recent_removals", lambda guard: guard.recent, float, float),
     Part("former_names", lambda guard: guard.former_names, render_text, parse_text),
+    Part("last_seen_at", lambda guard: guard.last_seen_at, render_text, parse_text),
 )
 
 
@@ -124,11 +126,11 @@ def parse_guard(decisions: str, parts: tuple[Mapping[bytes, Value], ...]) -> Gua
     """What the guard remembers, from its decisions and the rows of each of `PARTS`."""
     approved, decided_names = parse_decisions(decisions)
     try:
-        withheld, last_seen_s, recent, former_names = (
+        withheld, last_seen_s, recent, former_names, last_seen_at = (
             {parse_text(key): part.parse(value) for key, value in rows.items()}
             for part, rows in zip(PARTS, parts, strict=True)
         )
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise Damaged(f"what the guard remembers can't be read: {error}") from error
     held = sorted(withheld.values(), key=lambda one: (one.removal.user_id, one.removal.kind.value))
-    return GuardState(tuple(held), last_seen_s, recent, former_names, decided_names, approved)
+    return GuardState(tuple(held), last_seen_s, recent, former_names, decided_names, approved, last_seen_at)

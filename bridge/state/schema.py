@@ -30,6 +30,13 @@ class Schema:
         return 1 + len(self.migrations)
 
 
+_LAST_SEEN_AT = """CREATE TABLE last_seen_at (
+            directory INTEGER NOT NULL,
+            key BLOB NOT NULL,
+            value NOT NULL,
+            PRIMARY KEY (directory, key)
+        ) WITHOUT ROWID"""
+
 # Names and ids are octets: they are compared as such, and an id may hold anything. A table without rowid is one tree,
 # ordered by its key, so that a roster is read in its order and needs no index beside it.
 SCHEMA = Schema(
@@ -60,6 +67,7 @@ SCHEMA = Schema(
         ) WITHOUT ROWID"""
             for table in ("withheld", "last_seen", "recent_removals", "former_names")
         ),
+        _LAST_SEEN_AT,
         """CREATE TABLE reports (
             directory INTEGER NOT NULL,
             number INTEGER NOT NULL,
@@ -75,7 +83,8 @@ SCHEMA = Schema(
         # One row says that an earlier database was lost; then, `forgotten` has the directories that nobody misses.
         "CREATE TABLE lost (set_aside TEXT NOT NULL)",
         "CREATE TABLE forgotten (directory TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID",
-    )
+    ),
+    migrations=((_LAST_SEEN_AT,),),
 )
 
 

@@ -33,12 +33,16 @@ FULL_GUARD = GuardState(
     former_names={"left": "Before\ud800", "ünother": "x"},
     decided_names=frozenset(("anna", "straße")),
     approved="3f9a",
+    last_seen_at={"z": "ldap://ü.example.com"},
 )
 FULL_REPORT = replace(
     report_of(),
     skipped=(Skipped("no_mail", 3, ("cn=a", "cn=ö")), Skipped("x", 1)),
     collisions=("max", "ä"),
     inconsistent=("carl",),
+    server_before="ldaps://other.example.com",
+    lagging_count=1,
+    lagging=("dora",),
     approved_digest="3f9a",
     shared_address_count=2,
     shared_addresses=("a@example.com",),

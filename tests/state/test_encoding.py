@@ -38,11 +38,12 @@ def test_broken_report_is_damage(text: str) -> None:
 def test_broken_decisions_are_damage(text: str) -> None:
     """Whatever stands in place of what was approved and decided."""
     with pytest.raises(Damaged, match="decisions"):
-        parse_guard(text, ({}, {}, {}, {}))
+        parse_guard(text, tuple({} for _ in PARTS))
 
 
 @pytest.mark.parametrize(
-    ("part", "value"), [(0, b"{}"), (0, b""), (0, b'{"kind": "no kind"}'), (1, b"x"), (2, b""), (3, b"\xff"), (3, 7.0)]
+    ("part", "value"),
+    [(0, b"{}"), (0, b""), (0, b'{"kind": "no kind"}'), (1, b"x"), (2, b""), (3, b"\xff"), (3, 7.0), (4, b"\xff")],
 )
 def test_broken_memory_of_the_guard_is_damage(part: int, value: bytes | float) -> None:
     """Whatever stands in place of a value, in each table."""

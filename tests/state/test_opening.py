@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ConfigurationError, StateUnavailable
+from bridge.removals.model import GuardState, HeldBy, Removal, RemovalKind, Withheld
 from bridge.state import SqliteSnapshotStore
 from bridge.state.opening import StateFiles
 from bridge.state.schema import APPLICATION_ID, SCHEMA, Schema
@@ -37,7 +38,7 @@ async def test_first_opening_makes_the_folder_and_a_database_for_its_owner_alone
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / DATABASE).stat().st_mode) == 0o600
     assert pragma(folder, "application_id") == APPLICATION_ID
-    assert pragma(folder, "user_version") == 1
+    assert pragma(folder, "user_version") == SCHEMA.version
 
 
 @pytest.mark.parametrize("place", ["missing/state", "file/state", "file"])
@@ -152,7 +153,7 @@ def test_newer_database_is_left_alone(read_only: bool, tmp_path: Path) -> None:
     """A program that was set back a version says so; the database waits for the newer one, octet by octet."""
     keep(tmp_path, snapshot_of(people(3)))
     with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute(f"PRAGMA user_version = {SCHEMA.version + 1}")
         connection.execute("DROP TABLE former_names")
         connection.commit()
     before = (tmp_path / DATABASE).read_bytes()
@@ -168,7 +169,11 @@ NEWER = replace(
         "CREATE TABLE forgotten (directory TEXT NOT NULL PRIMARY KEY, at_s REAL) WITHOUT ROWID",
         "CREATE TABLE notes (note TEXT)",
     ),
-    migrations=(("ALTER TABLE forgotten ADD COLUMN at_s REAL",), ("CREATE TABLE notes (note TEXT)",)),
+    migrations=(
+        *SCHEMA.migrations,
+        ("ALTER TABLE forgotten ADD COLUMN at_s REAL",),
+        ("CREATE TABLE notes (note TEXT)",),
+    ),
 )
 
 
@@ -176,20 +181,20 @@ def files_of(folder: Path, schema: Schema) -> StateFiles:
     return StateFiles(folder, lambda: 0.0, schema)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [SCHEMA.version, SCHEMA.version + 1])
 def test_older_database_is_brought_up_to_date(version: int, tmp_path: Path) -> None:
     """From each older version, opening leads to the newest one, with everything that was kept."""
     keep(tmp_path, snapshot_of(people(3)))
-    if version == 2:
+    if version == SCHEMA.version + 1:
         with closing(
             files_of(
-                tmp_path, replace(NEWER, statements=(*NEWER.statements[:-1],), migrations=NEWER.migrations[:1])
+                tmp_path, replace(NEWER, statements=(*NEWER.statements[:-1],), migrations=NEWER.migrations[:-1])
             ).open()
         ):
             pass
     assert pragma(tmp_path, "user_version") == version
     with closing(files_of(tmp_path, NEWER).open()) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (NEWER.version,)
         assert connection.execute("SELECT count(*) FROM users").fetchone() == (3,)
         connection.execute("INSERT INTO notes VALUES ('x')")
     assert names_in(tmp_path) == [DATABASE]
@@ -198,7 +203,7 @@ def test_older_database_is_brought_up_to_date(version: int, tmp_path: Path) -> N
 def test_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     """The database keeps its version and its tables, and is not set aside: the program is at fault."""
     keep(tmp_path, snapshot_of(people(3)))
-    broken = replace(NEWER, migrations=(NEWER.migrations[0], ("CREATE TABLE nonsense",)))
+    broken = replace(NEWER, migrations=(*NEWER.migrations[:-1], ("CREATE TABLE nonsense",)))
     with pytest.raises(sqlite3.OperationalError):
         files_of(tmp_path, broken).open()
     assert names_in(tmp_path) == [DATABASE]
@@ -210,7 +215,30 @@ def test_reader_migrates_nothing(tmp_path: Path) -> None:
     keep(tmp_path, snapshot_of(people(3)))
     with pytest.raises(StateUnavailable, match="Start the service"):
         files_of(tmp_path, NEWER).open_read_only()
-    assert pragma(tmp_path, "user_version") == 1
+    assert pragma(tmp_path, "user_version") == SCHEMA.version
+
+
+def make_first_version(folder: Path) -> None:
+    """The database is as the first version of the program has left it."""
+    with closing(sqlite3.connect(folder / DATABASE)) as connection:
+        connection.execute("DROP TABLE last_seen_at")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+
+
+def test_first_version_keeps_its_listings_and_takes_witnesses(tmp_path: Path) -> None:
+    """What the first version has kept is read as it was, and holds from then on who has shown whom."""
+    withheld = Withheld(Removal("1", "anna", RemovalKind.MISSING), HeldBy.LIMIT, 1.0)
+    guard = GuardState((withheld,), {"1": 1.0}, {"2": 2.0}, {"2": "bert"}, frozenset({"anna"}), "3f9a")
+    kept = snapshot_of(people(30), guard=guard)
+    keep(tmp_path, kept)
+    make_first_version(tmp_path)
+    assert load(tmp_path, read_only=True) == "state_unavailable"
+    assert load(tmp_path) == content_of(kept)
+    assert pragma(tmp_path, "user_version") == SCHEMA.version
+    later = replace(kept, guard=replace(guard, last_seen_at={"1": "ldap://first.example.com"}))
+    keep(tmp_path, later)
+    assert load(tmp_path) == content_of(later)
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
