@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from bridge.model import Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from bridge.errors import DirectoryError
@@ -134,7 +134,7 @@ class Directory(Protocol):
 
     @property
     def servers(self) -> tuple[str, ...]:
-        """The URLs of the servers that are known now, those that are asked first at the front."""
+        """The URLs of all servers that are known now, those asked first at the front, those set aside at the end."""
 
     def open_listing(
         self, began_s: float | None = None, avoid: Collection[str] = ()
@@ -162,8 +162,12 @@ class Directory(Protocol):
         empty password (RFC 4513 §5.1.2 makes it an anonymous bind that succeeds).
         """
 
-    def set_aside(self, server: str, error: DirectoryError) -> None:
-        """Ask `server` last until it has been tried in the background: another one has done what it could not."""
+    def set_aside(self, server: str, error: DirectoryError, trial: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Ask `server` last until it has been tried in the background: another one has done what it could not.
+
+        With `trial`, it is not asked before that has succeeded, too, which raises a `DirectoryError` otherwise; until
+        then it is asked only where its URL is given, or every other server has to stand a trial as well.
+        """
 
     async def probe(self) -> RootDSE:
         """What the preferred server that answers says of itself, after the service bind."""

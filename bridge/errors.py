@@ -12,7 +12,8 @@ BridgeError
 │  ├─ DirectoryRefused
 │  │  └─ SecretWithheld
 │  ├─ SearchIncomplete
-│  └─ SearchInvalid
+│  ├─ SearchInvalid
+│  └─ NoReplica
 ├─ SnapshotMissing
 ├─ RemovalsRefused
 ├─ ApprovalOutdated
@@ -24,7 +25,10 @@ BridgeError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class BridgeError(Exception):
@@ -142,6 +146,8 @@ class DirectoryError(BridgeError):
         self.server = server
         self.result_code = result_code
         self.diagnostic_message = diagnostic_message
+        self.parts: tuple[DirectoryError, ...] = ()
+        """What each server has said, where the error stands for several."""
 
     @property
     def where(self) -> str:
@@ -189,6 +195,13 @@ class SearchInvalid(DirectoryError):
 
     code = "search_invalid"
     summary = "The configured search can't be carried out"
+
+
+class NoReplica(DirectoryError):
+    """A server does not know the users whom the other servers of the directory have."""
+
+    code = "no_replica"
+    summary = "A server is no replica of the directory"
 
 
 class SnapshotMissing(BridgeError):
@@ -252,3 +265,28 @@ class EntryUnusable(BridgeError):
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+def summarize(failures: Iterable[DirectoryError]) -> DirectoryError:
+    """One error for several servers: what all agree upon, or one that names each with what was wrong there.
+
+    Its `parts` are what each has said. There must be one failure at least.
+    """
+    leaves = tuple(dict.fromkeys(leaf for failure in failures for leaf in (failure.parts or (failure,))))
+    first = leaves[0]
+    if len(leaves) == 1:
+        return first
+    if len({_kind_of(leaf) for leaf in leaves}) == 1 and not isinstance(first, DirectoryUnavailable):
+        first.parts = leaves
+        return first
+    detail = "no server answers: " + "; ".join(f"{leaf.server}: {leaf.detail}" for leaf in leaves)
+    error = DirectoryUnavailable(detail, directory=first.directory, remedy=first.remedy)
+    error.parts = leaves
+    error.__cause__ = first
+    return error
+
+
+def _kind_of(error: DirectoryError) -> tuple[type[DirectoryError], int | None]:
+    """What servers must have in common for it to be the configuration's fault."""
+    kind = DirectoryRefused if isinstance(error, DirectoryRefused) else type(error)
+    return kind, error.result_code

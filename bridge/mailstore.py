@@ -22,6 +22,7 @@ from bridge.errors import (
     DirectoryUnavailable,
     Malformed,
     NoEndpoint,
+    NoReplica,
     OutcomeUnknown,
     RemovalsRefused,
     SearchIncomplete,
@@ -67,6 +68,7 @@ _STATUSES: dict[type[BridgeError], int] = {
     DirectoryRefused: 502,
     SecretWithheld: 502,
     SearchInvalid: 502,
+    NoReplica: 502,
 }
 """The one table from errors to HTTP; what is missing here is a bug, 500."""
 

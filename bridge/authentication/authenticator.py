@@ -135,6 +135,8 @@ class Authenticator:
         """Whether another server may be asked for the entry and bound at, as no password was sent to this one."""
         if isinstance(error, OutcomeUnknown) or error.server is None or error.result_code is not None:
             return False
+        if error.server in failed:
+            return False  # those that are left are not asked now: they have to show first that they are replicas
         failed.add(error.server)
         servers = (each.source.directory.servers for each in self._directories if each.source.name == error.directory)
         return any(not failed.issuperset(urls) for urls in servers)

@@ -104,10 +104,10 @@ class LdapDirectory:
         """The URLs of the servers that are known now, those that are asked first at the front."""
         return self._servers.urls
 
-    def set_aside(self, server: str, error: DirectoryError) -> None:
+    def set_aside(self, server: str, error: DirectoryError, trial: Callable[[], Awaitable[None]] | None = None) -> None:
         """Ask `server` last until it has been tried in the background."""
         with suppress(DirectoryUnavailable):
-            self._servers.set_aside(self._servers.named(server), error)
+            self._servers.set_aside(self._servers.named(server), error, trial)
 
     async def look_up(self, search: SearchRequest, server: str | None = None, *, must_find: bool = False) -> LookUp:
         """Ask the first server that answers, or `server` alone, for the entries of a small search."""

@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable
+from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable, summarize
 from bridge.events import ServerRestored, ServerSetAside, ServersKnown
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class _Absence:
     until_s: float
     """When that is, by the clock."""
     task: asyncio.Task[None] | None = None
+    trial: Callable[[], Awaitable[None]] | None = None
+    """What must succeed, too, before the server is asked again: nothing else that works there counts meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +81,25 @@ class Servers:
             self._tell(were_discovered=False)
 
     def in_order(self) -> list[ServerAddress]:
-        """The servers to be tried, one after the other: those set aside only where no other is left."""
+        """The servers to be tried, one after the other: those set aside only where no other is left.
+
+        One that has to stand a trial comes after all others: it is asked only where each of them has to.
+        """
         if not self._absent:
             return self._servers
         absent = self._absent
         usable = [server for server in self._servers if server not in absent]
-        return usable or sorted(self._servers, key=lambda server: absent[server].until_s)
+        if usable:
+            return usable
+        waiting = self._set_aside
+        return [server for server in waiting if absent[server].trial is None] or waiting
+
+    @property
+    def _set_aside(self) -> list[ServerAddress]:
+        """Those that are set aside, who is tried first at the front, and who has to stand a trial at the end."""
+        absent = self._absent
+        waiting = [server for server in self._servers if server in absent]
+        return sorted(waiting, key=lambda server: (absent[server].trial is not None, absent[server].until_s))
 
     def replace(self, servers: Sequence[ServerAddress]) -> None:
         """Others are asked from now on, in this order; what is known of those that stay is kept."""
@@ -94,26 +109,34 @@ class Servers:
             self._end_absence(gone)
         self._tell(were_discovered=True)
 
-    def set_aside(self, server: ServerAddress, error: DirectoryError) -> None:
+    def set_aside(
+        self, server: ServerAddress, error: DirectoryError, trial: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         """The server is not asked until it has been tried: after 5 s, then twice as long each time, up to 5 min.
 
-        Where it fails again soon after it has come back, it is away for twice as long as before.
+        Where it fails again soon after it has come back, it is away for twice as long as before. `trial` raises a
+        `DirectoryError` while the server is not to be asked, although it answers.
         """
-        if server in self._absent or server not in self._servers:
+        absent = self._absent.get(server)
+        if absent is not None and absent.trial is None and trial is not None:
+            absent.trial = trial
+            self._observe(ServerSetAside(self._directory, server.url, error, absent.pause_s))
+        if absent is not None or server not in self._servers:
             return  # several requests failed together: that is one failure
         before, now = self._returned.pop(server, None), self._clock.monotonic_s()
         pause_s = _FIRST_PAUSE_S
         if before is not None and now - before.at_s < before.pause_s:
             pause_s = _double(before.pause_s)
-        absence = self._absent[server] = _Absence(pause_s, now + pause_s)
+        absence = self._absent[server] = _Absence(pause_s, now + pause_s, trial=trial)
         self._observe(ServerSetAside(self._directory, server.url, error, pause_s))
         absence.task = asyncio.create_task(self._try_until_well(server, absence))
 
     def welcome(self, server: ServerAddress) -> None:
-        """The server works and is asked again, in its place."""
-        if server not in self._absent:
+        """The server works and is asked again, in its place; one that has to stand a trial has to stand it yet."""
+        absence = self._absent.get(server)
+        if absence is None or absence.trial is not None:
             return
-        self._returned[server] = _Return(self._clock.monotonic_s(), self._absent[server].pause_s)
+        self._returned[server] = _Return(self._clock.monotonic_s(), absence.pause_s)
         self._end_absence(server)
         self._observe(ServerRestored(self._directory, server.url))
 
@@ -171,7 +194,12 @@ class Servers:
         if not servers and self._find is not None:
             await self._find()
             servers = self.in_order()
-        return [server for server in servers if server.url not in avoid] if avoid else servers
+        if not avoid:
+            return servers
+        others = [server for server in (*servers, *self._set_aside) if server.url not in avoid]
+        if not others:
+            raise DirectoryUnavailable("no other server is left", directory=self._directory)
+        return [server for server in others if server in servers] or others
 
     def named(self, url: str) -> ServerAddress:
         """The server of that URL. Raises `DirectoryUnavailable` where there is none any more."""
@@ -186,7 +214,8 @@ class Servers:
         """The URLs of all servers, those that are asked first at the front, those set aside at the end."""
         if not self._absent:
             return self._urls
-        return tuple(server.url for server in sorted(self._servers, key=self._absent.__contains__))
+        usable = [server for server in self._servers if server not in self._absent]
+        return tuple(server.url for server in (*usable, *self._set_aside))
 
     async def aclose(self) -> None:
         """Nothing is tried any more."""
@@ -201,6 +230,8 @@ class Servers:
             await self._sleep(absence.pause_s)
             try:
                 await self._probe(server)
+                if absence.trial is not None:
+                    await absence.trial()
             except DirectoryError as error:
                 # Security: a service account that is refused here may be locked by being tried.
                 is_refused = isinstance(error, DirectoryRefused)
@@ -208,7 +239,7 @@ class Servers:
                 absence.until_s = self._clock.monotonic_s() + absence.pause_s
                 self._observe(ServerSetAside(self._directory, server.url, error, absence.pause_s))
             else:
-                absence.task = None  # it ends by itself
+                absence.task = absence.trial = None  # the task ends by itself
                 self.welcome(server)
                 return
 
@@ -232,22 +263,3 @@ class Servers:
 
 def _double(pause_s: float) -> float:
     return min(2 * pause_s, _LONGEST_PAUSE_S)
-
-
-def _kind_of(error: DirectoryError) -> tuple[type[DirectoryError], int | None]:
-    """What servers must have in common for it to be the configuration's fault."""
-    kind = DirectoryRefused if isinstance(error, DirectoryRefused) else type(error)
-    return kind, error.result_code
-
-
-def summarize(failures: Sequence[DirectoryError]) -> DirectoryError:
-    """One error for all servers: what all agree upon, or one that names each with what was wrong there."""
-    first = failures[0]
-    if len(failures) == 1:
-        return first
-    if len({_kind_of(failure) for failure in failures}) == 1 and not isinstance(first, DirectoryUnavailable):
-        return first
-    detail = "no server answers: " + "; ".join(f"{failure.server}: {failure.detail}" for failure in failures)
-    error = DirectoryUnavailable(detail, directory=first.directory, remedy=first.remedy)
-    error.__cause__ = first
-    return error

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable
 from bridge.events import Event, ServerRestored, ServerSetAside, ServersKnown
 from bridge.ldap.servers import Servers
@@ -170,3 +172,59 @@ async def test_other_servers_take_their_place_and_what_is_known_of_the_rest_is_k
         await found.move(5)
         assert found.probed == [TWO]
         assert found.servers.in_order() == [THREE, TWO]
+
+
+async def test_server_on_trial_is_asked_only_once_it_has_stood_it() -> None:
+    """Not because it answers, not because the others are down: before that, it is asked where all are on trial."""
+    bench = Bench(ONE, TWO)
+    verdicts: list[DirectoryError | None] = [ERROR, None]
+
+    async def trial() -> None:
+        if (verdict := verdicts.pop(0)) is not None:
+            raise verdict
+
+    bench.servers.set_aside(ONE, ERROR, trial)
+    assert bench.servers.in_order() == [TWO]
+    bench.servers.welcome(ONE)
+    assert bench.servers.urls == (TWO.url, ONE.url)
+    bench.servers.set_aside(TWO, ERROR)
+    assert bench.servers.in_order() == [TWO]
+    assert bench.servers.urls == (TWO.url, ONE.url)
+    bench.servers.welcome(TWO)
+    await bench.move(5)
+    assert (bench.probed, verdicts) == ([ONE], [None])
+    assert bench.servers.in_order() == [TWO]
+    await bench.move(10)
+    assert (bench.servers.in_order(), verdicts) == ([ONE, TWO], [])
+    await bench.servers.aclose()
+
+
+async def test_server_that_was_set_aside_before_is_put_on_trial() -> None:
+    """It is told once more, and the pause goes on; where all are on trial, the first of them is asked."""
+    bench = Bench(ONE, TWO)
+
+    async def trial() -> None:
+        raise ERROR
+
+    bench.servers.set_aside(ONE, ERROR)
+    bench.servers.set_aside(ONE, REFUSED, trial)
+    bench.servers.set_aside(ONE, REFUSED, trial)
+    assert [event.error for event in bench.events if isinstance(event, ServerSetAside)] == [ERROR, REFUSED]
+    bench.servers.set_aside(TWO, ERROR, trial)
+    assert bench.servers.in_order() == [ONE, TWO]
+    await bench.servers.aclose()
+
+
+async def test_servers_to_be_avoided_are_not_asked_even_if_no_other_is_well() -> None:
+    """Those that are set aside come then; where none is left, that is an error."""
+    bench = Bench(ONE, TWO, THREE)
+    bench.servers.set_aside(TWO, ERROR)
+
+    async def attempt(server: ServerAddress) -> ServerAddress:
+        return server
+
+    assert await bench.servers.first(attempt, 1, avoid=[ONE.url]) == THREE
+    assert await bench.servers.first(attempt, 1, avoid=[ONE.url, THREE.url]) == TWO
+    with pytest.raises(DirectoryUnavailable, match="no other server is left"):
+        await bench.servers.first(attempt, 1, avoid=[ONE.url, TWO.url, THREE.url])
+    await bench.servers.aclose()

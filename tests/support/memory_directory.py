@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from bridge.demo.matching import matches
@@ -33,8 +33,9 @@ def person(uid: str, user_id: str | None = None, *, mail: tuple[str, ...] = (), 
 class MemoryDirectory:
     """A directory of given entries, which fails when it is told to, and counts what it is asked."""
 
-    def __init__(self, *entries: Entry, name: str = "memory") -> None:
+    def __init__(self, *entries: Entry, name: str = "memory", url: str = "memory:") -> None:
         self.name = name
+        self.url = url
         self.entries: Sequence[Entry] = entries
         self.failures: list[BridgeError] = []
         self.look_up_failures: list[BridgeError] = []
@@ -66,20 +67,92 @@ class MemoryDirectory:
                 for entry in everybody
                 if is_at_or_below(entry.dn, search.base) and is_at_or_below(search.base, entry.dn)
             )
-        return LookUp(tuple(entry for entry in everybody if _is_found(entry, search)), "memory:")
+        return LookUp(tuple(entry for entry in everybody if _is_found(entry, search)), self.url)
 
     async def bind(self, dn: str, password: Secret, server: str | None = None) -> BindResult:
         raise NotImplementedError
 
     @property
     def servers(self) -> tuple[str, ...]:
-        return ("memory:",)
+        return (self.url,)
 
-    def set_aside(self, server: str, error: DirectoryError) -> None:
+    def set_aside(self, server: str, error: DirectoryError, trial: Callable[[], Awaitable[None]] | None = None) -> None:
         raise NotImplementedError
 
     async def probe(self) -> RootDSE:
-        return RootDSE("memory:", ("dc=e", "dc=f"), self.default_context)
+        return RootDSE(self.url, ("dc=e", "dc=f"), self.default_context)
+
+    def forgive_refusal(self) -> None:
+        return
+
+    async def aclose(self) -> None:
+        return
+
+
+class MemoryServers:
+    """A directory of several servers, each of which is a `MemoryDirectory` of its own URL.
+
+    The first one answers that is not down, nor has been set aside, nor is avoided.
+    """
+
+    def __init__(self, *servers: MemoryDirectory) -> None:
+        self.name = servers[0].name
+        self.members = list(servers)
+        self.down: set[str] = set()
+        self.aside: dict[str, DirectoryError] = {}
+        self.trials: dict[str, Callable[[], Awaitable[None]]] = {}
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        return tuple(sorted((each.url for each in self.members), key=self.aside.__contains__))
+
+    def _first(self, avoid: Collection[str] = ()) -> MemoryDirectory:
+        wanted = [url for url in self.servers if url not in avoid]
+        honest = [url for url in wanted if url not in self.trials]
+        # One that has to stand a trial is asked where all others are avoided, or have to stand one, too.
+        usable = [url for url in honest or wanted if url not in self.down]
+        if not usable:
+            raise DirectoryUnavailable("no server answers", directory=self.name, server=wanted[0])
+        return self.named(usable[0])
+
+    def named(self, url: str) -> MemoryDirectory:
+        if url in self.down or url not in self.servers:
+            raise DirectoryUnavailable("it is down", directory=self.name, server=url)
+        return next(each for each in self.members if each.url == url)
+
+    @asynccontextmanager
+    async def open_listing(
+        self, began_s: float | None = None, avoid: Collection[str] = ()
+    ) -> AsyncIterator[EntryStream]:
+        async with self._first(avoid).open_listing(began_s) as stream:
+            yield stream
+
+    async def look_up(self, search: SearchRequest, server: str | None = None, *, must_find: bool = False) -> LookUp:
+        chosen = self._first() if server is None else self.named(server)
+        return await chosen.look_up(search, must_find=must_find)
+
+    async def bind(self, dn: str, password: Secret, server: str | None = None) -> BindResult:
+        raise NotImplementedError
+
+    def set_aside(self, server: str, error: DirectoryError, trial: Callable[[], Awaitable[None]] | None = None) -> None:
+        self.aside[server] = error
+        if trial is not None:
+            self.trials[server] = trial
+
+    async def restore(self) -> None:
+        """Try all that are set aside, as happens in the background after a while."""
+        for url in list(self.aside):
+            try:
+                self.named(url)
+                if url in self.trials:
+                    await self.trials[url]()
+            except DirectoryError:
+                continue
+            del self.aside[url]
+            self.trials.pop(url, None)
+
+    async def probe(self) -> RootDSE:
+        return await self._first().probe()
 
     def forgive_refusal(self) -> None:
         return
@@ -89,12 +162,12 @@ class MemoryDirectory:
 
 
 class _Stream:
-    server = "memory:"
     page_count = 1
     ignored_reference_count = 0
 
     def __init__(self, directory: MemoryDirectory) -> None:
         self._directory = directory
+        self.server = directory.url
         self.entry_count = 0
 
     async def read(self, searches: Sequence[SearchRequest]) -> AsyncIterator[Sequence[Entry]]:
@@ -117,7 +190,7 @@ def _is_found(entry: Entry, search: SearchRequest) -> bool:
 
 
 def make(
-    directory: MemoryDirectory,
+    directory: MemoryDirectory | MemoryServers,
     *,
     id_attribute: str | None = "entryUUID",
     id_form: IdForm = IdForm.TEXT,
