@@ -20,7 +20,7 @@ from bridge.cli.drafts import open_draft
 from bridge.cli.options import FINDINGS, config_option, json_option
 from bridge.clock import SystemClock
 from bridge.config.loading import load
-from bridge.errors import BridgeError, SecretWithheld
+from bridge.errors import BridgeError, DirectoryError, SecretWithheld
 from bridge.ldap.discovery import discover_servers
 from bridge.ldap.messages import PAGED_RESULTS
 from bridge.ldap.root_dse import read_root_dse
@@ -31,16 +31,18 @@ from bridge.run.build import ldap_settings, make_source, snapshot_policy
 from bridge.run.service import ABOUT_STRANGERS
 from bridge.sources.directory.listing import refuse_if_empty, take_listing
 from bridge.sources.directory.lockout import budget_of, read_lockout, window_of
+from bridge.sources.directory.replicas import STRANGER_REMEDY, choose_sample, count_known, describe_stranger
 from bridge.syntax.filters import render_filter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from bridge.config.loading import Loaded
     from bridge.config.schema import AuthSection
     from bridge.directory import RootDSE
     from bridge.ldap.connection import Connection
     from bridge.ldap.settings import LdapSettings, ServerAddress
+    from bridge.model import User
     from bridge.sources.directory.listing import DirectoryListing
     from bridge.sources.directory.lockout import LockoutPolicy
     from bridge.sources.directory.source import DirectorySource
@@ -177,21 +179,68 @@ def _check_certificate(directory: str, server: str, tls: ssl.SSLObject) -> Check
 async def _check_users(loaded: Loaded, position: int, refused: RefusedSecrets) -> list[Check]:
     source = make_source(loaded, position, lambda _event: None, refused=refused)
     removals = snapshot_policy(loaded.configuration, position).removals
+    sample = await _sample_of_kept(loaded, source)
     try:
         bases = await source.resolve_bases()
         listing = await take_listing(source, None, source.clock)
         refuse_if_empty(source, listing, allow_empty=removals.allow_empty)
         policy = await read_lockout(source)
+        replicas = await check_replicas(source, sample or choose_sample(source, listing.roster, ()))
     except BridgeError as error:
-        return [_failed("users", source.name, "", error)]
+        return [_failed("users", source.name, "", error), *await check_replicas(source, sample)]
     finally:
         await source.directory.aclose()
     return [
         Check("base", source.name, "", "ok", "; ".join(bases)),
+        *replicas,
         *_describe_groups(source),
         *_describe_users(listing),
         describe_lockout(source.name, policy, loaded.configuration.auth),
     ]
+
+
+async def _sample_of_kept(loaded: Loaded, source: DirectorySource) -> Sequence[User]:
+    """A handful of those who were listed last, as far as that is known."""
+    store = open_draft(loaded)
+    try:
+        snapshot = await store.load(source.name)
+    except BridgeError:
+        return ()  # what is wrong with the state is told apart
+    finally:
+        await store.aclose()
+    return choose_sample(source, snapshot.roster, snapshot.guard.absent_ids) if snapshot is not None else ()
+
+
+async def check_replicas(source: DirectorySource, users: Sequence[User]) -> list[Check]:
+    """Whether each server knows a handful of listed users by their ids."""
+    if not users:
+        return []
+    counts: dict[str, int] = {}
+    found: list[Check] = []
+    for server in source.directory.servers:
+        try:
+            counts[server] = await count_known(source, users, server)
+        except DirectoryError as error:
+            found.append(Check("replica", source.name, server, "warning", f"can't be asked: {error.detail}"))
+    is_known = any(counts.values())
+    return found + [
+        _describe_replica(source, server, (count, len(users)), is_known=is_known) for server, count in counts.items()
+    ]
+
+
+def _describe_replica(source: DirectorySource, server: str, counts: tuple[int, int], *, is_known: bool) -> Check:
+    """What it means that a server knows so many of so many users; `is_known`: some server knows somebody."""
+    count, total = counts
+    name, message = source.name, f"knows {count} of {total} listed users"
+    if count == total:
+        return Check("replica", name, server, "ok", message)
+    if count:
+        remedy = "Check its replication, unless the others were deleted a moment ago."
+        return Check("replica", name, server, "warning", message, remedy)
+    if is_known:
+        return Check("replica", name, server, "failed", describe_stranger(source, total), STRANGER_REMEDY)
+    remedy = "Nobody is known by these ids any more: look at `diff`, and whether attributes.id was another one before."
+    return Check("replica", name, server, "warning", message, remedy)
 
 
 def describe_lockout(directory: str, policy: LockoutPolicy | None, auth: AuthSection) -> Check:

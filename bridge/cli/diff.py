@@ -66,6 +66,9 @@ async def _compare(snapshots: DirectorySnapshots) -> dict[str, Any]:
         ],
         "withheld": [{**render_removal(each.removal), "held_by": each.held_by.value} for each in withheld],
         "inconsistent": list(review.inconsistent) if review is not None else [],
+        "server": listing.report.server,
+        "server_before": found.server_before,
+        "lagging": list(review.lagging) if review is not None else [],
         "in_grace_count": review.in_grace_count if review is not None else 0,
         "collisions": sorted({*listing.contested, *(review.collisions if review is not None else ())}),
     }
@@ -92,6 +95,10 @@ def show_difference(found: dict[str, Any]) -> None:
         _show_lines("changed", [_describe_change(each) for each in directory["changed"]])
         for user_name in directory["inconsistent"]:
             click.echo(f"  {user_name} is missing from the listing and is there all the same, so the user stays")
+        if directory["server_before"] is not None:
+            click.echo(f"  listed at {directory['server']}; before that, at {directory['server_before']}")
+        for user_name in directory["lagging"]:
+            click.echo(f"  {user_name} is shown with less by {directory['server']}, which lags, and stays as before")
         for user_name in directory["collisions"]:
             click.echo(f"  {user_name} is claimed by more than one entry")
         if directory["in_grace_count"]:

@@ -126,12 +126,12 @@ def show_removals(found: dict[str, Any]) -> None:
 
 def show_removal_table(removals: list[dict[str, Any]], title: str) -> None:
     """Prints removals, the first few hundred of them."""
-    table = Table("User name", "What is lost", "Reason", "Detail", title=title, title_justify="left")
+    table = Table("User name", "What is lost", "Reason", "Held by", "Detail", title=title, title_justify="left")
     for removal in removals[:_ROWS_MAX_COUNT]:
         lost = ", ".join(removal.get("lost", ())) or _KINDS[removal["kind"]]
         if "newName" in removal:
             lost += f", now {removal['newName']}"
-        cells = (removal["userName"], lost, removal["reason"], removal.get("detail", ""))
+        cells = (removal["userName"], lost, removal["reason"], removal["held_by"], removal.get("detail", ""))
         table.add_row(*map(escape, cells))
     Console().print(table)
     if len(removals) > _ROWS_MAX_COUNT:

@@ -15,6 +15,7 @@ from bridge.errors import SnapshotMissing, StateLost
 from bridge.events import NamesContested
 from bridge.mailstore import ListAnswer, compress
 from bridge.model import EndpointHealth, Problem, Status
+from bridge.removals.model import HeldBy
 from bridge.roster.comparison import find_claims
 from bridge.roster.merging import MergedListing, merge_rosters
 from bridge.roster.roster import Roster
@@ -201,5 +202,10 @@ def _problems(directory: DirectorySnapshots, now_s: float) -> Iterator[Problem]:
     if snapshot is not None and snapshot.guard.withheld:
         withheld = snapshot.guard.withheld
         message = f"{len(withheld)} removals are withheld: the users stay in the answer as they were."
+        waiting_count = sum(held.held_by is HeldBy.WITNESS for held in withheld)
+        if waiting_count:
+            message += f" {waiting_count} of them wait, for a day, for the server that has last shown the users."
         remedy, since_s = how_to_approve(snapshot.guard.digest or ""), snapshot.guard.withheld_since_s
         yield Problem("removals_withheld", name, message, remedy, since_s or now_s)
+    for error, stranger_since_s in directory.replicas.strangers.values():
+        yield Problem(error.code, name, error.message, error.remedy, stranger_since_s)

@@ -134,6 +134,7 @@ def _log_directory(logger: FilteringBoundLogger, event: Event, *, usernames: boo
 _REPORT_FIELDS = (
     "directory",
     "server",
+    "server_before",
     "page_count",
     "entry_count",
     "user_count",
@@ -144,6 +145,8 @@ _REPORT_FIELDS = (
     "removed_count",
     "renamed_count",
     "withheld_count",
+    "witness_count",
+    "lagging_count",
     "in_grace_count",
     "approved_digest",
     "shared_address_count",
@@ -158,12 +161,16 @@ def _log_report(logger: FilteringBoundLogger, report: Report, *, usernames: bool
     fields["collision_count"] = len(report.collisions)
     if usernames:
         fields |= {"collisions": report.collisions[:_NAMED_MAX_COUNT], "inconsistent": report.inconsistent}
+        fields["lagging"] = report.lagging
         fields["shared_addresses"] = report.shared_addresses
     if report.withheld_count:
         remedy = "Look at them with `mailstore-bridge removals show`."
         logger.error("refresh.finished", **fields, remedy=remedy)
     elif report.is_first:
         remedy = "Nothing is kept of an earlier listing, so nobody could be missing from this one; look at `list` once."
+        logger.warning("refresh.finished", **fields, remedy=remedy)
+    elif report.lagging:
+        remedy = "The server has shown less than another one knows; check the replication between them."
         logger.warning("refresh.finished", **fields, remedy=remedy)
     elif report.collisions or report.inconsistent:
         logger.warning("refresh.finished", **fields)

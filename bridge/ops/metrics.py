@@ -51,6 +51,12 @@ def metrics_observer(registry: CollectorRegistry) -> Observer:
         registry,
     )
     refreshes = Counter(f"{_PREFIX}_refreshes", "Listings taken", ["directory", "outcome"], registry=registry)
+    changes = Counter(
+        f"{_PREFIX}_listing_server_changes",
+        "Listings that came from another server than the one before",
+        ["directory"],
+        registry=registry,
+    )
     skipped = Gauge(
         f"{_PREFIX}_snapshot_skipped", "Entries and values left out", ["directory", "reason"], registry=registry
     )
@@ -71,6 +77,7 @@ def metrics_observer(registry: CollectorRegistry) -> Observer:
                 logins.count(verdict.directory or "", outcome)
             case Refreshed(report):
                 refreshes.labels(report.directory, "ok").inc()
+                changes.labels(report.directory).inc(report.server_before is not None)
                 for reason in report.skipped:
                     skipped.labels(report.directory, reason.reason).set(reason.count)
             case RefreshFailed():

@@ -13,21 +13,24 @@ from typing import TYPE_CHECKING, Protocol
 
 from bridge.errors import ApprovalOutdated, BridgeError, RemovalsRefused
 from bridge.events import ApprovalExpired, Refreshed, RefreshFailed, RemovalsApproved, RemovalsReset
-from bridge.removals.model import GuardState, RemovalKind
+from bridge.removals.model import GuardState, HeldBy, RemovalKind
 from bridge.removals.review import CONFIRMED_MAX_COUNT, Baseline, Fresh, review
+from bridge.removals.witnesses import find_foreign_losses
 from bridge.roster.comparison import compare
 from bridge.roster.roster import Roster, fold_user_name
 from bridge.roster.shared_addresses import find_shared_addresses
 from bridge.snapshots.store import Snapshot
 from bridge.sources.directory.confirmation import confirm
 from bridge.sources.directory.listing import refuse_if_empty, take_listing
+from bridge.sources.directory.replicas import Replicas, choose_sample
+from bridge.sources.directory.witnesses import hear_witnesses
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from bridge.clock import Clock
     from bridge.events import Observer
-    from bridge.model import Report
+    from bridge.model import Report, User
     from bridge.removals.model import Finding
     from bridge.removals.review import Review
     from bridge.roster.comparison import Comparison
@@ -51,6 +54,8 @@ class Difference:
     comparison: Comparison
     review: Review | None = None
     """None where there is nothing to compare with."""
+    server_before: str | None = None
+    """The URL of the server of the accepted listing, where the fresh one comes from another."""
 
 
 class NameKeeper(Protocol):
@@ -79,6 +84,7 @@ class DirectorySnapshots:
     ) -> None:
         self.source = source
         self.policy = policy
+        self.replicas = Replicas(source, self._choose_sample)
         self._store = store
         self._clock = clock
         self._observe = observe
@@ -94,6 +100,8 @@ class DirectorySnapshots:
         self._settling = asyncio.Lock()
         """Held while it is settled who has which name, shared by all directories that are answered together."""
         self._running: asyncio.Task[Snapshot] | None = None
+        self._checking: asyncio.Task[None] | None = None
+        """Asks the other servers whether they know the users."""
         self.failure: BridgeError | None = None
         """Why the last refresh failed; None after one that did not."""
         self.failing_since_s: float | None = None
@@ -117,9 +125,12 @@ class DirectorySnapshots:
 
     @property
     def is_doubted(self) -> bool:
-        """Whether what the directory shows now is not believed: the last refresh failed, or too many were missing."""
-        is_tripped = self._snapshot is not None and self._snapshot.guard.is_tripped
-        return is_tripped or self.failure is not None
+        """Whether what the directory shows now is not believed.
+
+        The last refresh failed, too many were missing, or somebody whom another server has shown.
+        """
+        is_held = self._snapshot is not None and self._snapshot.guard.is_doubtful
+        return is_held or self.failure is not None
 
     def decides(self, user_name: str) -> bool:
         """Whether the listing, and not the directory, says whose name this is: it was kept, or is contested."""
@@ -179,12 +190,20 @@ class DirectorySnapshots:
     async def compare_now(self) -> Difference:
         """A fresh listing beside the accepted one, and what the guard would make of it; nothing is changed."""
         previous = await self.load()
-        listing = await take_listing(self.source, previous.roster if previous else None, self._clock)
+        listing = await take_listing(self.source, previous.roster if previous else None, self._clock, self.replicas)
         if previous is None:
             refuse_if_empty(self.source, listing, allow_empty=self.policy.removals.allow_empty)
             return Difference(Roster(), None, listing, compare(Roster(), listing.roster))
         comparison, reviewed = await self._review(previous, listing)
-        return Difference(previous.roster, previous.taken_at_s, listing, comparison, reviewed)
+        server, server_before = listing.report.server, previous.report.server
+        return Difference(
+            previous.roster,
+            previous.taken_at_s,
+            listing,
+            comparison,
+            reviewed,
+            server_before if server_before != server else None,
+        )
 
     async def approve(self, digest: str) -> int:
         """The next refresh lets exactly these withheld removals through; returns how many they are.
@@ -211,9 +230,23 @@ class DirectorySnapshots:
     async def aclose(self) -> None:
         """No refresh runs any more."""
         await self.source.aclose()
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+        tasks = [task for task in (self._running, self._checking) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _choose_sample(self) -> Sequence[User]:
+        snapshot = self._snapshot
+        if snapshot is None:
+            return ()
+        return choose_sample(self.source, snapshot.roster, snapshot.guard.absent_ids)
+
+    def _check_others(self, server: str) -> None:
+        """Begin to ask the other servers whether they are replicas: once for each refresh, never twice at a time."""
+        is_needed = len(self.source.directory.servers) > 1 or bool(self.replicas.strangers)
+        if is_needed and (self._checking is None or self._checking.done()):
+            self._checking = asyncio.create_task(self.replicas.check_others(server))
+            self._checking.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _load(self) -> None:
         if not self._is_loaded:
@@ -256,7 +289,7 @@ class DirectorySnapshots:
         try:
             await self.load()
             holders = self._snapshot.roster if self._snapshot else None
-            listing = await take_listing(self.source, holders, self._clock)
+            listing = await take_listing(self.source, holders, self._clock, self.replicas)
             async with self._changing:
                 snapshot = await self._accept(listing)
         except BridgeError as error:
@@ -266,6 +299,7 @@ class DirectorySnapshots:
             raise
         self.failure, self.failing_since_s = None, None
         self._observe(Refreshed(snapshot.report))
+        self._check_others(snapshot.report.server)
         return snapshot
 
     async def _accept(self, listing: DirectoryListing) -> Snapshot:
@@ -285,7 +319,8 @@ class DirectorySnapshots:
                 guard = replace(previous.guard, withheld=reviewed.guard.withheld, approved=None)
                 await self._keep(replace(previous, guard=guard))
                 raise self._refusal(reviewed)
-            report = await self._add_shared(_extend(listing.report, reviewed), reviewed.roster, previous)
+            extended = _extend(listing.report, reviewed, previous.report.server)
+            report = await self._add_shared(extended, reviewed.roster, previous)
             await self._keep(Snapshot(self.source.name, reviewed.roster, report.finished_at_s, report, reviewed.guard))
         assert self._snapshot is not None  # noqa: S101 - it was kept a moment ago
         return self._snapshot
@@ -295,12 +330,23 @@ class DirectorySnapshots:
         findings: Mapping[str, Finding] = {}
         if 0 < len(comparison.missing) <= CONFIRMED_MAX_COUNT:
             users = [previous.roster[position] for position in comparison.missing]
-            findings = await confirm(self.source, users, listing.contested)
-        baseline = Baseline(previous.roster, previous.guard, previous.taken_at_s)
-        fresh = Fresh(listing.roster, comparison, findings, listing.contested)
+            findings = await confirm(self.source, users, listing.contested, listing.report.server)
+        baseline = Baseline(previous.roster, previous.guard, previous.taken_at_s, previous.report.server)
+        fresh = Fresh(listing.roster, comparison, findings, listing.contested, listing.report.server)
+        fresh = await self._hear_witnesses(baseline, fresh)
         return comparison, await asyncio.to_thread(
             review, baseline, fresh, self.policy.removals, listing.report.finished_at_s
         )
+
+    async def _hear_witnesses(self, baseline: Baseline, fresh: Fresh) -> Fresh:
+        """The listing with the word of the other servers that have last shown those of whom something is lost."""
+        keeps_name = self.policy.removals.keep_user_names
+        users = await asyncio.to_thread(
+            find_foreign_losses, baseline, fresh, keeps_name=keeps_name, max_count=CONFIRMED_MAX_COUNT
+        )
+        if not users:
+            return fresh
+        return replace(fresh, statements=await hear_witnesses(self.source, self.replicas, users, fresh.contested))
 
     async def _add_shared(self, report: Report, roster: Roster, previous: Snapshot | None) -> Report:
         """The report with the addresses that several users list; as before, where the roster is as before."""
@@ -329,8 +375,8 @@ def how_to_approve(digest: str) -> str:
     )
 
 
-def _extend(report: Report, reviewed: Review) -> Report:
-    """The report of a listing with what the guard made of it."""
+def _extend(report: Report, reviewed: Review, server_before: str) -> Report:
+    """The report of a listing with what the guard made of it; `server_before` is that of the listing before."""
     kinds = Counter(removal.kind for removal in reviewed.removed)
     return replace(
         report,
@@ -343,5 +389,9 @@ def _extend(report: Report, reviewed: Review) -> Report:
         withheld_count=len(reviewed.guard.withheld),
         in_grace_count=reviewed.in_grace_count,
         inconsistent=reviewed.inconsistent[:_NAMED_MAX_COUNT],
+        server_before=server_before if server_before != report.server else None,
+        lagging_count=len(reviewed.lagging),
+        lagging=reviewed.lagging[:_NAMED_MAX_COUNT],
+        witness_count=sum(held.held_by is HeldBy.WITNESS for held in reviewed.guard.withheld),
         approved_digest=reviewed.approved,
     )

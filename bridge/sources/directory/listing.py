@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bridge.errors import (
+    DirectoryError,
     DirectoryUnavailable,
     EntryUnusable,
+    NoReplica,
     RemovalsRefused,
     SearchIncomplete,
     SearchInvalid,
+    summarize,
 )
 from bridge.model import Report, Skipped
 from bridge.roster.builder import RosterBuilder
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from bridge.model import User
     from bridge.roster.roster import Roster
     from bridge.sources.directory.groups import ResolvedGroups
+    from bridge.sources.directory.replicas import Replicas
     from bridge.sources.directory.source import DirectorySource
 
 _EXAMPLES_MAX_COUNT = 3
@@ -62,27 +66,148 @@ class DirectoryListing:
     """Folded user names that more than one entry claims."""
 
 
-async def take_listing(source: DirectorySource, holders: Roster | None, clock: Clock) -> DirectoryListing:
+async def take_listing(
+    source: DirectorySource, holders: Roster | None, clock: Clock, replicas: Replicas | None = None
+) -> DirectoryListing:
     """A complete listing of a directory, now; a contested name goes to the one who has it in `holders`, or to none.
 
-    Raises a `DirectoryError` where it can't be proven complete, or has fewer users than are ever right.
+    Whatever fails at one server, the listing starts anew at the next one, within one time for all of them, and the
+    first is set aside once another one has listed everybody. A server that is none of `replicas` is not believed.
+
+    Raises a `DirectoryError` where no server lists completely, or each has fewer users than are ever right.
     """
-    began_s, broken = asyncio.get_running_loop().time(), set[str | None]()
+    began_s, attempts = asyncio.get_running_loop().time(), _Attempts(source, replicas)
     while True:
+        attempt = attempts.next()
         try:
-            return await _list_once(source, holders, clock, began_s)
-        except DirectoryUnavailable as error:
-            # The server broke off and is set aside: the listing starts anew, on the next one where there is one.
-            if error.server in broken:
-                raise
-            broken.add(error.server)
+            listing = await _list_once(source, holders, clock, began_s, attempt)
+        except DirectoryError as error:
+            found = attempts.note(attempt, error)
+        else:
+            found = attempts.judge(listing)
+        if found is not None:
+            return found
 
 
-async def _list_once(source: DirectorySource, holders: Roster | None, clock: Clock, began_s: float) -> DirectoryListing:
+@dataclass(slots=True)
+class _Attempt:
+    """One try to list the directory."""
+
+    avoid: tuple[str, ...]
+    """The servers that have failed already."""
+    replicas: Replicas | None
+    """None: whatever the server lists is taken."""
+    server: str | None = None
+    """The URL of the server that lists, once it is known."""
+
+
+class _Attempts:
+    """Where a listing has failed and why, and where it is tried next: everywhere once.
+
+    A server that broke off, and has not failed in another way, is tried once more when all have had their turn.
+    """
+
+    def __init__(self, source: DirectorySource, replicas: Replicas | None) -> None:
+        self._source = source
+        self._replicas = replicas
+        self._failures: dict[str, DirectoryError] = {}
+        self._counts: Counter[str] = Counter()
+        self._left: tuple[str, ...] = ()
+        """Where to go on; empty at first, when every server may be asked."""
+        self._empty: DirectoryListing | None = None
+        """The first listing without users."""
+        self._is_last = False
+        """Whether whatever comes now is taken."""
+
+    def next(self) -> _Attempt:
+        """The next try."""
+        avoid = tuple(url for url in self._source.directory.servers if url not in self._left) if self._left else ()
+        return _Attempt(avoid, self._replicas)
+
+    def note(self, attempt: _Attempt, error: DirectoryError) -> DirectoryListing | None:
+        """The try has failed. Returns an earlier listing without users where it is as good as any.
+
+        Raises what stands for all servers where none is left.
+        """
+        if self._is_last:
+            raise error
+        for part in error.parts or (error,):
+            part.server = part.server or attempt.server
+            if part.server is None:  # the time for all of them is over
+                raise self._conclude() if self._failures else error
+            self._failures[part.server] = part
+            self._counts[part.server] += 1
+        servers = self._source.directory.servers
+        self._left = tuple(url for url in servers if url not in self._failures)
+        if not self._left:
+            broken = (url for url in servers if isinstance(self._failures.get(url), DirectoryUnavailable))
+            self._left = tuple(url for url in broken if self._counts[url] == 1)
+        if not self._left:
+            return self._give_up()
+        if attempt.server is None and isinstance(error, SearchInvalid) and error.server is not None:
+            self._source.directory.set_aside(error.server, error)  # or it would be asked for the bases again
+
+        return None
+
+    def _give_up(self) -> DirectoryListing | None:
+        """No server is left: the guard judges what the first one lists if none of them knows anybody."""
+        if self._replicas is not None and self._is_unanimous(NoReplica):
+            self._replicas, self._is_last = None, True
+            self._left = (next(iter(self._failures)),)
+            return None
+        if self._empty is not None and self._is_unanimous(RemovalsRefused, DirectoryUnavailable):
+            return self._empty
+        self._bar()
+        raise self._conclude()
+
+    def _conclude(self) -> DirectoryError:
+        failures = list(self._failures.values())
+        refusal = next((each for each in failures if isinstance(each, RemovalsRefused)), None)
+        if refusal is not None and self._is_unanimous(RemovalsRefused, DirectoryUnavailable):
+            return refusal  # it is no outage: those servers that can be asked show too few
+        return summarize(failures)
+
+    def judge(self, listing: DirectoryListing) -> DirectoryListing | None:
+        """The listing to be taken, or None where another server is to be asked. Raises like `note`."""
+        server = listing.report.server
+        others = [url for url in self._source.directory.servers if url != server]
+        if self._is_last or not others:
+            return listing
+        if listing.roster:
+            self._set_others_aside(server)
+            return listing
+        # Nobody is no better than an error: a server without rights, or made anew, says the same.
+        self._empty = self._empty or listing
+        self._failures[server] = _nobody_came(self._source, listing.report)
+        self._left = tuple(url for url in others if url not in self._failures)
+        return None if self._left else self._give_up()
+
+    def _is_unanimous(self, *kinds: type[DirectoryError]) -> bool:
+        return all(isinstance(failure, kinds) for failure in self._failures.values())
+
+    def _set_others_aside(self, server: str) -> None:
+        for url, failure in self._failures.items():
+            if url != server and not isinstance(failure, NoReplica):
+                self._source.directory.set_aside(url, failure)
+        if self._replicas is not None:
+            self._bar()
+
+    def _bar(self) -> None:
+        for url, failure in self._failures.items():
+            if self._replicas is not None and isinstance(failure, NoReplica):
+                self._replicas.bar(url, failure)
+
+
+async def _list_once(
+    source: DirectorySource, holders: Roster | None, clock: Clock, began_s: float, attempt: _Attempt
+) -> DirectoryListing:
     started_s = clock.monotonic_s()
     bases = await source.resolve_bases()
     builder, tally = RosterBuilder(), _Tally()
-    async with source.directory.open_listing(began_s) as stream:
+    async with source.directory.open_listing(began_s, attempt.avoid) as stream:
+        attempt.server = stream.server
+        if attempt.replicas is not None:
+            await attempt.replicas.check(stream.server)
         groups = await source.read_groups(stream)
         group_entry_count = stream.entry_count
         async for entries in stream.read([source.listing_search(base) for base in bases]):
@@ -163,10 +288,12 @@ def refuse_if_empty(source: DirectorySource, listing: DirectoryListing, *, allow
     A listing can be complete and wrong: without rights, a directory shows nobody and reports success. Raises
     `RemovalsRefused`.
     """
-    report = listing.report
-    if report.user_count or allow_empty:
-        return
-    raise RemovalsRefused(
+    if not (listing.report.user_count or allow_empty):
+        raise _nobody_came(source, listing.report)
+
+
+def _nobody_came(source: DirectorySource, report: Report) -> RemovalsRefused:
+    return RemovalsRefused(
         _why_nobody(source, report.entry_count),
         directory=source.name,
         server=report.server,

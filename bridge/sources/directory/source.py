@@ -169,6 +169,16 @@ class DirectorySource:
         wanted = Or(tuple(Equal(attribute, self.attribute_map.id_value(user_id)) for user_id in user_ids))
         return SearchRequest(base, scope, And((*filters, wanted)), self._attributes)
 
+    def can_be_asked_for(self, user_id: str) -> bool:
+        """Whether the id can be one of these entries; the configuration may have had another id attribute before."""
+        if self.attribute_map.id_attribute is None:
+            return True
+        try:
+            self.attribute_map.id_value(user_id)
+        except ValueError:
+            return False
+        return True
+
     async def resolve_contexts(self) -> tuple[str, ...]:
         """The naming contexts in which the search bases lie; a base itself where none is named for it."""
         return await self._contexts_of(await self.resolve_bases())
@@ -183,34 +193,52 @@ class DirectorySource:
     @property
     def filter(self) -> Filter:
         """The users' filter with what it says of groups, where the server compares that."""
-        if not self.resolved_groups.clauses:
+        return self.filter_with(self.resolved_groups)
+
+    def filter_with(self, groups: ResolvedGroups) -> Filter:
+        """The users' filter with what it says of these groups."""
+        if not groups.clauses:
             return self.users_filter
-        return And((self.users_filter, *(clause.filter for clause in self.resolved_groups.clauses)))
+        return And((self.users_filter, *(clause.filter for clause in groups.clauses)))
 
     async def read_groups(self, stream: EntryStream) -> ResolvedGroups:
         """The groups as they are now, which are what logins go by from now on.
 
         Raises a `DirectoryError` where one is missing or can't be read.
         """
+        started_s = self.clock.monotonic_s()
+        found = await self.read_groups_only(stream)
+        if self.groups is not None and (self._groups_read_at_s is None or started_s >= self._groups_read_at_s):
+            self.resolved_groups, self._groups_read_at_s = found, started_s
+        return found
+
+    async def read_groups_only(self, stream: EntryStream) -> ResolvedGroups:
+        """The groups as one server shows them now; logins go by what they went by. Raises like `read_groups`."""
         if self.groups is None:
             return EVERYBODY
         bases, dns = await self.resolve_bases(), (*self.groups.include, *self.groups.exclude)
         place = Place(self.name, await self._contexts_of((*bases, *dns)), bases)
-        started_s = self.clock.monotonic_s()
         reader = Walker if self.groups.is_walked else ClauseMaker
 
         async def look_up(search: SearchRequest) -> tuple[Entry, ...]:
             return (await self.directory.look_up(search, stream.server)).entries
 
-        found = await reader(self.groups, stream, place, look_up).read()
-        if self._groups_read_at_s is None or started_s >= self._groups_read_at_s:
-            self.resolved_groups, self._groups_read_at_s = found, started_s
-        return found
+        return await reader(self.groups, stream, place, look_up).read()
 
-    async def read_groups_anew(self) -> ResolvedGroups:
-        """The groups, read after this call began. Raises like `read_groups`."""
-        async with self.directory.open_listing() as stream:
+    async def read_groups_anew(self, server: str | None = None) -> ResolvedGroups:
+        """The groups, read after this call began, at `server` if given. Raises like `read_groups`."""
+        async with self.directory.open_listing(avoid=self._all_but(server)) as stream:
             return await self.read_groups(stream)
+
+    async def read_groups_at(self, server: str) -> ResolvedGroups:
+        """The groups as `server` shows them now; logins go by what they went by. Raises like `read_groups`."""
+        if self.groups is None or not self.groups.is_walked:
+            return self.resolved_groups
+        async with self.directory.open_listing(avoid=self._all_but(server)) as stream:
+            return await self.read_groups_only(stream)
+
+    def _all_but(self, server: str | None) -> tuple[str, ...]:
+        return tuple(url for url in self.directory.servers if url != server) if server is not None else ()
 
     async def current_groups(self) -> ResolvedGroups:
         """The groups as they were within the TTL; whoever comes later reads them, once for all who wait.
