@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -20,17 +19,24 @@ from tests.conftest import StartSlapd
 from tests.support.bridges import Client, running_bridge
 from tests.support.ds389 import DirectoryServer389
 from tests.support.ldap_proxy import LdapProxy
-from tests.support.login_servers import (
-    POLICIES,
-    DirectoryServer389Server,
-    LoginServer,
-    Policy,
-    SambaServer,
-    SlapdServer,
-    renewed,
-    right,
+from tests.support.login_389ds import Server389
+from tests.support.login_samba import SambaServer
+from tests.support.login_servers import LoginServer, renewed, right
+from tests.support.login_slapd import POLICIES, Policy, SlapdServer
+from tests.support.logins_table import (
+    ANSWERS,
+    COUNTING,
+    DS,
+    LOCKING,
+    ROWS,
+    SAMBA,
+    STATES,
+    UNCERTAIN,
+    Effect,
+    Row,
+    cells,
+    render,
 )
-from tests.support.logins import AD, INACTIVATED
 from tests.support.manual_clock import ManualClock
 from tests.support.proxied_connection import Rule
 from tests.support.slapd import PEOPLE, person
@@ -38,247 +44,6 @@ from tests.support.waiting import until
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "logins.md"
 MINUTE_S = 60.0
-SLAPD, SAMBA, DS = "slapd", "Samba", "389 DS"
-EVERYWHERE = (SLAPD, SAMBA, DS)
-LOCKING = "slapd that locks"
-"""slapd with a policy whose pwdLockout is TRUE."""
-COUNTING = "slapd that only counts"
-
-
-class Row(NamedTuple):
-    """A line of the table. Texts are those of the document, in the order of its columns."""
-
-    account: str
-    password: str
-    servers: tuple[str, ...]
-    says: str
-    """Result code, and what else the server says; "" where none is asked."""
-    reason: str
-    """`accepted`, or the reason in the log."""
-    remembered: str
-    """`no`, for the `window`, or for a `day` while it is repeated."""
-    counted: str
-    """What the bridge counts: `no`, `wrong` or `unknown`."""
-    directory: str
-    """How many failures the directory counts; `?` where that is not certain."""
-    again: int
-    """How many binds an equal login a moment later costs."""
-    afterwards: str = "accepted"
-    """What the right password gets once the state has ended."""
-
-
-STATES = {
-    "in order": "",
-    "in order, with a password mark": "marked",
-    "locked by another program, unlocked": "locked by another",
-    "locked by another program, for 2 s": "locked by time",
-    "locked by another program, new password": "locked by another, new password",
-    "one failure below the threshold, unlocked": "nearly locked",
-    "lock that is over, its mark is left": "stale lock",
-    "disabled, enabled again": "disabled",
-    "password expired, new password": "expired",
-    "password expired, grace logins left": "grace",
-    "password must be changed, put right": "must change",
-    "account has ended, prolonged": "ended",
-    "login not allowed yet or now, allowed": "not yet",
-    "no password, new password": "no password",
-    "password changed within the hour": "changed",
-    "password changed twice": "changed twice",
-}
-"""The accounts of the table, by what `tests.support.login_servers` calls them."""
-
-ROWS = (
-    Row("in order", "right", EVERYWHERE, "0", "accepted", "no", "no", "0", 1),
-    Row("in order", "wrong", (SLAPD, DS), "49", "wrong_password", "window", "wrong", "1", 0),
-    Row("in order, with a password mark", "wrong", (SLAPD, DS), "49", "wrong_password", "day", "wrong", "1", 0),
-    Row("in order", "wrong", (SAMBA,), "49 data 52e", "wrong_password", "day", "wrong", "1", 0),
-    *(
-        Row(account, password, (LOCKING,), "49", "account_locked", "no", "no", "0", 1)
-        for account in list(STATES)[2:5]
-        for password in ("right", "wrong")
-    ),
-    *(
-        Row("locked by another program, unlocked", password, (kind,), says, "account_locked", "no", "no", "0", 1)
-        for kind, says in ((SAMBA, "49 data 775"), (DS, "19 ppolicy accountLocked"))
-        for password in ("right", "wrong")
-    ),
-    Row(
-        "one failure below the threshold, unlocked",
-        "wrong",
-        (LOCKING,),
-        "49",
-        "account_locked",
-        "no",
-        "unknown",
-        "1",
-        1,
-    ),
-    Row(
-        *("one failure below the threshold, unlocked", "wrong", (SAMBA,), "49 data 52e", "account_locked"),
-        *("no", "unknown", "1", 1),
-    ),
-    Row("one failure below the threshold, unlocked", "wrong", (DS,), "49", "wrong_password", "window", "wrong", "1", 0),
-    Row("lock that is over, its mark is left", "right", EVERYWHERE, "0", "accepted", "no", "no", "0", 1),
-    Row("lock that is over, its mark is left", "wrong", (LOCKING,), "49", "wrong_password", "window", "wrong", "1", 0),
-    Row("lock that is over, its mark is left", "wrong", (COUNTING,), "49", "account_locked", "window", "wrong", "1", 0),
-    Row(
-        "lock that is over, its mark is left",
-        "wrong",
-        (SAMBA,),
-        "49 data 52e",
-        "wrong_password",
-        "day",
-        "wrong",
-        "1",
-        0,
-    ),
-    Row(
-        *("lock that is over, its mark is left", "wrong", (DS,), "49", "wrong_password", "window", "wrong", "1", 0),
-        afterwards="account_locked",
-    ),
-    Row("disabled, enabled again", "right", (LOCKING,), "49", "account_disabled", "no", "no", "0", 1),
-    Row("disabled, enabled again", "wrong", (LOCKING,), "49", "account_disabled", "no", "no", "0", 1),
-    Row("disabled, enabled again", "right", (COUNTING,), "0", "account_disabled", "no", "no", "0", 1),
-    Row("disabled, enabled again", "wrong", (COUNTING,), "49", "account_disabled", "window", "wrong", "1", 0),
-    Row("disabled, enabled again", "right", (SAMBA,), "49 data 533", "account_disabled", "no", "no", "0", 1),
-    Row("disabled, enabled again", "wrong", (SAMBA,), "49 data 52e", "account_disabled", "window", "wrong", "1", 0),
-    Row("disabled, enabled again", "right", (DS,), "53 Account inactivated", "account_disabled", "no", "no", "0", 1),
-    Row("disabled, enabled again", "wrong", (DS,), "53 Account inactivated", "account_disabled", "no", "no", "0", 1),
-    Row(
-        *("password expired, new password", "right", (SLAPD,), "49 ppolicy passwordExpired", "password_expired"),
-        *("no", "no", "0", 1),
-    ),
-    Row("password expired, new password", "right", (SAMBA,), "49 data 532", "password_expired", "no", "no", "0", 1),
-    Row(
-        *("password expired, new password", "right", (DS,), "49 ppolicy passwordExpired", "password_expired"),
-        *("no", "no", "?", 1),
-    ),
-    Row("password expired, new password", "wrong", (SLAPD,), "49", "wrong_password", "day", "wrong", "1", 0),
-    Row("password expired, new password", "wrong", (SAMBA,), "49 data 52e", "wrong_password", "day", "wrong", "1", 0),
-    Row("password expired, new password", "wrong", (DS,), "49", "wrong_password", "window", "wrong", "1", 0),
-    Row(
-        *("password expired, grace logins left", "right", (SLAPD,), "0 ppolicy graceAuthNsRemaining", "accepted"),
-        *("no", "no", "0", 1),
-    ),
-    Row(
-        *("password must be changed, put right", "right", (SLAPD, DS), "0 ppolicy changeAfterReset"),
-        *("must_change_password", "no", "no", "0", 1),
-    ),
-    Row(
-        "password must be changed, put right",
-        "right",
-        (SAMBA,),
-        "49 data 773",
-        "must_change_password",
-        "no",
-        "no",
-        "0",
-        1,
-    ),
-    Row("password must be changed, put right", "wrong", (SLAPD,), "49", "wrong_password", "window", "wrong", "1", 0),
-    Row("password must be changed, put right", "wrong", (DS,), "49", "wrong_password", "day", "wrong", "1", 0),
-    Row(
-        "password must be changed, put right",
-        "wrong",
-        (SAMBA,),
-        "49 data 52e",
-        "wrong_password",
-        "day",
-        "wrong",
-        "1",
-        0,
-    ),
-    Row("account has ended, prolonged", "right", (SLAPD,), "49", "account_expired", "no", "no", "0", 1),
-    Row("account has ended, prolonged", "wrong", (SLAPD,), "49", "account_expired", "no", "no", "0", 1),
-    Row("account has ended, prolonged", "right", (SAMBA,), "49 data 701", "account_expired", "no", "no", "0", 1),
-    Row("account has ended, prolonged", "wrong", (SAMBA,), "49 data 52e", "account_expired", "window", "wrong", "1", 0),
-    Row("login not allowed yet or now, allowed", "right", (SLAPD,), "49", "not_at_this_time", "no", "no", "0", 1),
-    Row("login not allowed yet or now, allowed", "wrong", (SLAPD,), "49", "not_at_this_time", "no", "no", "0", 1),
-    Row(
-        "login not allowed yet or now, allowed",
-        "right",
-        (SAMBA,),
-        "49 data 530",
-        "not_at_this_time",
-        "no",
-        "no",
-        "0",
-        1,
-    ),
-    Row(
-        "login not allowed yet or now, allowed",
-        "wrong",
-        (SAMBA,),
-        "49 data 52e",
-        "wrong_password",
-        "day",
-        "wrong",
-        "1",
-        0,
-    ),
-    Row("no password, new password", "wrong", (SLAPD,), "49", "wrong_password", "window", "wrong", "0", 0),
-    Row("no password, new password", "wrong", (SAMBA,), "49 data 52e", "wrong_password", "day", "wrong", "1", 0),
-    Row("no password, new password", "wrong", (DS,), "49", "wrong_password", "window", "wrong", "1", 0),
-    Row("password changed within the hour", "the one before", (SAMBA,), "0", "accepted", "no", "no", "0", 1),
-    Row(
-        "password changed twice", "the first one", (SAMBA,), "49 data 52e", "wrong_password", "window", "wrong", "0", 0
-    ),
-)
-
-
-class Answer(NamedTuple):
-    """An answer to a bind that real servers give only where something is amiss; it is never remembered."""
-
-    says: str
-    causes: tuple[tuple[int, str], ...]
-    """Result code and diagnostic message, each of them tried."""
-    reason: str
-    """The reason in the log, or the code of the error."""
-    counted: str = "no"
-
-
-LOCKED_BY_IPA = "Too many failed logins.\n"
-ANSWERS = (
-    Answer("49 data 775", ((49, AD.format("775")),), "account_locked"),
-    Answer("49 data 533", ((49, AD.format("533")),), "account_disabled"),
-    Answer("49 data 525", ((49, AD.format("525")),), "entry_gone"),
-    Answer(
-        "49 data 51f, 6ba, 6fb, 576, 5 or any other",
-        tuple((49, AD.format(cause)) for cause in ("51f", "6ba", "6fb", "576", "5", "1f", "abc1")),
-        "outcome_unknown",
-        "unknown",
-    ),
-    Answer(
-        "49, the server can't reach what knows the password", ((49, "proxy timed out"),), "outcome_unknown", "unknown"
-    ),
-    Answer("19 without any words", ((19, ""),), "account_locked"),
-    Answer(
-        "19 or 53 with words about a lock",
-        ((19, "Exceed password retry limit."), (53, LOCKED_BY_IPA)),
-        "account_locked",
-    ),
-    Answer("53 with words about a disabled account", ((53, INACTIVATED),), "account_disabled"),
-    Answer(
-        "53 otherwise, 2, 7, 8, 12, 13, 50",
-        tuple((code, "unwilling") for code in (53, 2, 7, 8, 12, 13, 50)),
-        "directory_refused",
-    ),
-    Answer("48", ((48, ""),), "no_password"),
-    Answer("32, 34", ((32, ""), (34, "invalid DN")), "entry_gone"),
-    Answer("10, 51, 52", tuple((code, "") for code in (10, 51, 52)), "directory_unavailable"),
-    Answer("1, 3, 11, 80 or any other", tuple((code, "") for code in (1, 3, 11, 80, 71)), "outcome_unknown", "unknown"),
-)
-
-
-def cells(*values: str) -> str:
-    """A line of a table of the document."""
-    return f"| {' | '.join(values)} |"
-
-
-def render(row: Row) -> str:
-    again = "one bind" if row.again else "none"
-    texts = (row.remembered, row.counted, row.directory, again, f"`{row.afterwards}`")
-    return cells(row.account, row.password, ", ".join(row.servers), row.says, f"`{row.reason}`", *texts)
 
 
 def lines_below(heading: str) -> list[str]:
@@ -354,9 +119,9 @@ async def running(server: LoginServer, folder: Path, directory: str = "") -> Asy
 
 
 @pytest.fixture(scope="module")
-def ds() -> Iterator[DirectoryServer389Server]:
-    with DirectoryServer389(DirectoryServer389Server.entries()) as server:
-        found = DirectoryServer389Server(server)
+def ds() -> Iterator[Server389]:
+    with DirectoryServer389(Server389.entries()) as server:
+        found = Server389(server)
         found.set_up()
         yield found
 
@@ -405,7 +170,7 @@ async def run(row: Row, uid: str, found: Setting) -> Row:
     wrong_count, unknown_count, refused_count = found.remembered(uid)
     binds = found.bind_count()
     assert (await found.login(uid, password))[0] in (reason, "remembered_failure"), row
-    again = found.bind_count() - binds
+    again = "one bind" if found.bind_count() > binds else "none"
     remembered = "no" if not refused_count else "window"
     if refused_count:
         binds = found.bind_count()
@@ -416,15 +181,14 @@ async def run(row: Row, uid: str, found: Setting) -> Row:
     server.end(uid, state)
     has_new = "new password" in row.account or state.startswith("changed")
     afterwards, _ = await found.login(uid, renewed(uid) if has_new else right(uid))
-    return row._replace(
-        says=row.says if _says(said, row.says) else said,
-        reason=reason,
+    effect = Effect(
         remembered=remembered,
         counted="wrong" if wrong_count else "unknown" if unknown_count else "no",
-        directory=row.directory if row.directory == "?" else str(max(0, counted)),
+        directory="?" if row.effect is UNCERTAIN else str(max(0, counted)),
         again=again,
-        afterwards=afterwards,
     )
+    says = row.says if _says(said, row.says) else said
+    return row._replace(says=says, reason=reason, effect=effect, afterwards=afterwards)
 
 
 def _says(said: str, expected: str) -> bool:
