@@ -282,6 +282,21 @@ async def test_programs_with_old_passwords_leave_room_for_the_person(server: Log
             assert (await found.login("person", right("person")))[0] == "accepted", hour
 
 
+@pytest.mark.slapd
+@pytest.mark.parametrize("server", ON_SLAPD[2:3], indirect=True)
+async def test_wrong_password_that_is_repeated_for_days_is_bound_once_a_day(
+    server: LoginServer, tmp_path: Path
+) -> None:
+    """A program asks every twenty minutes: by the password mark it is known to be wrong still."""
+    server.add([("daily", "marked")])
+    async with running(server, tmp_path) as found:
+        for day in (1, 2, 3):
+            for _ in range(72):
+                assert (await found.login("daily", "old"))[0] in ("wrong_password", "remembered_failure")
+                found.clock.advance(20 * MINUTE_S)
+            assert found.bind_count() == server.failures("daily") == day
+
+
 @behind_a_proxy
 async def test_binds_without_an_answer_end_in_an_error(server: LoginServer, tmp_path: Path) -> None:
     """The server judges them and nobody hears of it: 503 each time, no bind beyond the budget, never `false`."""

@@ -87,7 +87,7 @@ class Server389:
                 self.server.replace(self.dn(uid), **of_state[state])
 
     def begin(self, uid: str, state: str) -> None:
-        if state == "locked by another":
+        if state.startswith("locked by another"):
             fail(self, uid, self.threshold_count)
         elif state == "nearly locked":
             fail(self, uid, self.threshold_count - 1)
@@ -110,7 +110,7 @@ class Server389:
         }
         if state in values:
             self.server.replace(self.dn(uid), **values[state])
-        elif state in ("expired", "no password"):
+        elif state in ("expired", "no password", "locked by another, new password"):
             self.set_password(uid, renewed(uid))
         elif state == "must change":
             self.server.replace(self._policy, passwordMustChange="off")

@@ -74,7 +74,7 @@ class SambaServer:
                 self.set_password(uid, renewed(uid))
 
     def begin(self, uid: str, state: str) -> None:
-        if state == "locked by another":
+        if state.startswith("locked by another"):
             lock = {"lockoutTime": [_filetime_now()], "badPwdCount": ["3"]}
             self.server.change(modify={self.dn(uid): lock})
         elif state == "nearly locked":
@@ -91,7 +91,7 @@ class SambaServer:
         }
         if state in values:
             self.server.change(modify={self.dn(uid): values[state]})
-        elif state in ("expired", "no password"):
+        elif state in ("expired", "no password", "locked by another, new password"):
             self.set_password(uid, renewed(uid))
 
     def set_password(self, uid: str, password: str) -> None:
