@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bridge.authentication.evidence import find_evidence
 from bridge.authentication.selection import Selection, wait_for
 from bridge.authentication.throttle import Permission
+from bridge.authentication.user_binds import too_many_unknown
 from bridge.deadlines import LOGIN_S, Deadlines
 from bridge.errors import BridgeError, DirectoryUnavailable, OutcomeUnknown
 from bridge.events import UserAuthenticated
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _REFUSED_FROM_MEMORY = {
     Permission.REMEMBERED_FAILURE: Rejection.REMEMBERED_FAILURE,
     Permission.HELD_BACK: Rejection.HELD_BACK,
+    Permission.UNDECIDED: Rejection.HELD_BACK,
 }
 _FROM_MEMORY = "accepted from memory, without a bind"
 _STATES = frozenset((Rejection.ACCOUNT_DISABLED, Rejection.ACCOUNT_EXPIRED, Rejection.ACCOUNT_LOCKED))
@@ -171,6 +173,8 @@ class Authenticator:
 
         await self._binds.budgets.learn(source)
         answer = await self._binds.bind(source.directory, entry.dn, password, attempt, started_s=began_s, prove=prove)
+        if answer is Permission.UNDECIDED and refusal not in _STATES:
+            raise too_many_unknown(attempt)  # whoever may not log in anyway, is refused whatever the password is
         bind, notice = None, None
         if isinstance(answer, Permission):
             reason = _REFUSED_FROM_MEMORY.get(answer)

@@ -75,8 +75,7 @@ class UserBinds:
         """What the directory says to the attempt, or what memory says instead.
 
         The login began at `started_s` by `time.monotonic`. `prove` finds out what a wrong password amounts to. Raises a
-        `BridgeError` where the directory said nothing, so does every attempt that shared the bind; and `OutcomeUnknown`
-        where there were too many binds of which nobody knows what came.
+        `BridgeError` where the directory said nothing, so does every attempt that shared the bind.
         """
         has_waited = False
         while (permission := self.throttle.begin(attempt)) is not Permission.BIND:
@@ -87,8 +86,6 @@ class UserBinds:
                     return shared
             elif permission is Permission.WAIT:
                 await self._wait_for_another(attempt)
-            elif permission is Permission.UNDECIDED:
-                raise _too_many_unknown(attempt)
             else:
                 return permission
         result, failure, outcome, evidence = None, None, Outcome.UNKNOWN, None
@@ -183,7 +180,8 @@ class UserBinds:
         await asyncio.sleep(started_s + target_s - time.monotonic())
 
 
-def _too_many_unknown(attempt: Attempt) -> OutcomeUnknown:
+def too_many_unknown(attempt: Attempt) -> OutcomeUnknown:
+    """The error for a user who has no bind left, of whose binds nobody knows what came."""
     return OutcomeUnknown(
         "too many binds of this user were not answered, or said nothing of the password; there is none for a while",
         directory=attempt.user[0],

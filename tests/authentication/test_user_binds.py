@@ -277,6 +277,22 @@ async def test_remembered_success_of_a_disabled_user_is_refused_and_forgotten() 
         assert len(server.user_binds()) == 2
 
 
+async def test_disabled_account_is_refused_even_where_nobody_knows_what_came_of_its_binds() -> None:
+    """The directory refuses it like a wrong password, and shows no failures: unknown, counted, and `false` all the same."""
+    store = small_directory("bob")
+    async with FaultyServer(store, on_bind=answers(49)) as server, setting([server]) as found:
+        entry = store.find(f"uid=bob,{PEOPLE}")
+        assert entry is not None
+        entry.attributes["pwdaccountlockedtime"] = [b"000001010000Z"]  # type: ignore[index]
+        entry.names["pwdaccountlockedtime"] = "pwdAccountLockedTime"  # type: ignore[index]
+        for _ in range(7):
+            assert await found.auth("bob", "Pass-bob") is Rejection.ACCOUNT_DISABLED
+        assert len(server.user_binds()) == 4
+        del entry.attributes["pwdaccountlockedtime"]  # type: ignore[attr-defined]
+        with pytest.raises(OutcomeUnknown):
+            await found.auth("bob", "Pass-bob")
+
+
 async def test_password_that_must_be_changed_is_no_success_to_remember() -> None:
     """The bind has succeeded, and the login is refused each time."""
     rules = ThrottleRules(remember_successes_s=600.0)
