@@ -280,10 +280,12 @@ def choose_password(world: World, who: Person) -> str:
     return f"repeated-{who.uid}" if draw < 0.8 else f"typo-{world.random.getrandbits(32)}"
 
 
-async def live_one_round(world: World) -> None:
-    """Something happens while people log in; then all is well again, and time passes."""
+async def live_one_round(world: World, *, restarts: bool) -> None:
+    """Something happens while people log in, such as a restart; then all is well again, and time passes."""
     chance, people = world.random, list(world.people.values())
     happening = list(dict.fromkeys(chance.choices(world.events, k=chance.choice((1, 1, 2)))))
+    if restarts and world.restart_slapd not in happening:
+        happening.append(world.restart_slapd)
     world.is_disturbed = any(event != world.be_well for event in happening)
     tasks: list[Coroutine[Any, Any, None]] = [event() for event in happening]
     for _ in range(LOGINS_COUNT):
@@ -392,9 +394,9 @@ async def test_months_of_faults_give_no_wrong_verdict_and_leave_nothing_behind(
         began_s, date_s = time.monotonic(), world.clock.now_s()
         warm: tuple[int, float] | None = None
         try:
-            while time.monotonic() - began_s < LENGTH_S or world.counts["restarts"] < RESTARTS_COUNT:
-                await live_one_round(world)
-                if warm is None and time.monotonic() - began_s > LENGTH_S / 3:
+            while (part := (time.monotonic() - began_s) / LENGTH_S) < 1 or world.counts["restarts"] < RESTARTS_COUNT:
+                await live_one_round(world, restarts=world.counts["restarts"] < RESTARTS_COUNT * part)
+                if warm is None and part > 1 / 3:
                     await log_in_everybody(world)
                     warm = await measure(world)
             await log_in_everybody(world)
