@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bridge.events import Observer
     from bridge.model import Problem, Verdict
     from bridge.snapshots.directory_snapshots import DirectorySnapshots
+    from bridge.sources.directory.login_state import LoginState
     from bridge.sources.directory.source import DirectorySource
 
 _REFUSED_FROM_MEMORY = {
@@ -164,9 +165,9 @@ class Authenticator:
         attempt = self._binds.throttle.identify((source.name, user_id), user_name, password, found.server, state)
 
         async def prove() -> Evidence:
-            await self._binds.budgets.learn(source)
             return await find_evidence(source, entry.dn, state, found.server)
 
+        await self._binds.budgets.learn(source)
         answer = await self._binds.bind(source.directory, entry.dn, password, attempt, started_s=began_s, prove=prove)
         bind, notice = None, None
         if isinstance(answer, Permission):
@@ -174,7 +175,7 @@ class Authenticator:
             notice = _FROM_MEMORY
         else:
             bind, notice, reason = answer, answer.notice, answer.rejection
-        reason = _choose_reason(reason, candidate)
+        reason = _choose_reason(reason, candidate, state)
         if reason is None:
             return _Decision(Accepted(source.name, user_id, notice), bind)
         if refusal is not None:
@@ -219,9 +220,14 @@ class Authenticator:
         )
 
 
-def _choose_reason(said: Rejection | None, candidate: Candidate) -> Rejection | None:
-    """Why a login is refused: what the entry shows of the account first, then what was said of the password."""
+def _choose_reason(said: Rejection | None, candidate: Candidate, state: LoginState) -> Rejection | None:
+    """Why a login is refused: what the entry shows of the account first, then what was said of the password.
+
+    OpenLDAP says "locked" whatever bars the account.
+    """
     shown = candidate.rejection
+    if said is Rejection.ACCOUNT_LOCKED and state.bars:
+        said = state.bars[0].rejection
     return shown if shown in _STATES else said or shown
 
 

@@ -1,10 +1,11 @@
 """How many failed binds each directory's users may have: as configured, or one below what the directory locks at.
 
-What a directory shows of its own policy is read when it refuses a password, at most once an hour.
+What a directory shows of its own policy is read before its first user bind, and again after an hour.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from bridge.errors import DirectoryError
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 _GOOD_FOR_S = 3600.0
 """Policies are changed by hand, and seldom."""
+_PAUSE_S = 900.0
+"""After a policy could not be read: a search that takes too long has its server set aside each time."""
+_PATIENCE_S = 1.0
+"""How long the first logins wait for a policy: what is left of their time is for the bind."""
 
 
 class Budgets:
@@ -30,18 +35,34 @@ class Budgets:
         self._clock = clock
         self._max_failure_count = max_failure_count
         self._window_s = window_s
-        self._good_until_s: dict[str, float] = {}
+        self._due_s: dict[str, float] = {}
+        """When the policy of a directory is read again."""
+        self._known: set[str] = set()
+        self._readings: dict[str, asyncio.Task[None]] = {}
 
     async def learn(self, source: DirectorySource) -> None:
-        """Set the budget of the directory by its own policy, unless that was done a while ago."""
-        now_s = self._clock.monotonic_s()
-        if now_s < self._good_until_s.get(source.name, now_s):
+        """Set the budget of the directory by its own policy, unless that was done a while ago.
+
+        Only while nothing is known of it, whoever comes waits a moment: some logins at once may be one too many.
+        """
+        if self._clock.monotonic_s() < self._due_s.get(source.name, 0.0):
             return
-        self._good_until_s[source.name] = now_s + _GOOD_FOR_S  # whoever comes meanwhile goes by what was known
+        reading = self._readings.get(source.name)
+        if reading is None:
+            reading = self._readings[source.name] = asyncio.create_task(self._read(source))
+        if source.name not in self._known:
+            await asyncio.wait((reading,), timeout=_PATIENCE_S)
+
+    async def _read(self, source: DirectorySource) -> None:
+        pause_s = _PAUSE_S
         try:
             policy = await read_lockout(source)
+            count, window_s = budget_of(self._max_failure_count, policy), window_of(self._window_s, policy)
+            self._throttle.set_budget(source.name, count, window_s)
+            self._known.add(source.name)
+            pause_s = _GOOD_FOR_S
         except DirectoryError:
-            self._good_until_s.pop(source.name, None)
-            return
-        count, window_s = budget_of(self._max_failure_count, policy), window_of(self._window_s, policy)
-        self._throttle.set_budget(source.name, count, window_s)
+            pass  # what was known stays
+        finally:
+            self._due_s[source.name] = self._clock.monotonic_s() + pause_s
+            del self._readings[source.name]

@@ -60,4 +60,5 @@ def judge_refusal(before: LoginState, after: LoginState) -> Evidence:
     reason = after.bars[0].rejection
     if after.bars == before.bars and shows_count:
         return Evidence(Outcome.WRONG, reason=reason, shows_count=True)
-    return Evidence(Outcome.NOTHING if is_uncounted else Outcome.UNKNOWN, reason=reason)
+    is_uncompared = after.bars == before.bars and after.bars[0].is_uncompared
+    return Evidence(Outcome.NOTHING if is_uncounted or is_uncompared else Outcome.UNKNOWN, reason=reason)

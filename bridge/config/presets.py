@@ -57,6 +57,8 @@ class PresetState(BaseModel):
     future: TimeForm | None = None
     hint: bool = False
     """It says nothing by itself, and only explains a refused bind."""
+    uncompared: bool = False
+    """A server that refuses a bind for it has compared no password."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -67,7 +69,9 @@ class PresetState(BaseModel):
     def build(self) -> AccountState:
         """The state as the mapping tests it."""
         return AccountState(
-            Rejection(self.rejection), self.attribute, self.equals, self.bit, self.past, self.future, self.hint
+            *(Rejection(self.rejection), self.attribute, self.equals, self.bit, self.past, self.future),
+            is_hint=self.hint,
+            is_uncompared=self.uncompared,
         )
 
 

@@ -55,6 +55,8 @@ class AccountState:
     """A time that has not come yet."""
     is_hint: bool = False
     """Whether it says nothing by itself, and only explains why a server refuses: a lock may be over and leave it."""
+    is_uncompared: bool = False
+    """Whether a server that refuses a bind for it has compared no password, and so has counted nothing."""
     key: str = field(init=False, repr=False)
     """The attribute in lower case."""
 

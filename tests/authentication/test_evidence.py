@@ -12,6 +12,7 @@ from bridge.sources.directory.login_state import Bar, LoginState
 LOCK = Bar(Rejection.ACCOUNT_LOCKED, "pwdaccountlockedtime", (b"20260101000000Z",))
 NEWER = LOCK._replace(values=(b"20260101000100Z",))
 DISABLED = Bar(Rejection.ACCOUNT_DISABLED, "nsaccountlock", (b"true",))
+ADMIN_LOCK = Bar(Rejection.ACCOUNT_DISABLED, "pwdaccountlockedtime", (b"000001010000Z",), is_uncompared=True)
 WRONG, LOCKED = Rejection.WRONG_PASSWORD, Rejection.ACCOUNT_LOCKED
 
 
@@ -30,6 +31,8 @@ def state(*bars: Bar, failures: int | None = None, mark: bytes = b"set") -> Logi
         # Locked or barred: nothing was compared, whatever the result says.
         (state(LOCK), state(LOCK), Evidence(Outcome.UNKNOWN, reason=LOCKED)),
         (state(LOCK, failures=5), state(LOCK, failures=5), Evidence(Outcome.NOTHING, reason=LOCKED)),
+        (state(ADMIN_LOCK), state(ADMIN_LOCK), Evidence(Outcome.NOTHING, reason=Rejection.ACCOUNT_DISABLED)),
+        (state(), state(ADMIN_LOCK), Evidence(Outcome.UNKNOWN, reason=Rejection.ACCOUNT_DISABLED)),
         (state(DISABLED), state(DISABLED), Evidence(Outcome.UNKNOWN, reason=Rejection.ACCOUNT_DISABLED)),
         # A lock that is over leaves its mark, and a failure that is counted beside it was compared.
         (state(LOCK, failures=5), state(LOCK, failures=6), Evidence(Outcome.WRONG, reason=LOCKED, shows_count=True)),

@@ -9,11 +9,13 @@ if TYPE_CHECKING:
 
 
 class Bar(NamedTuple):
-    """A state of the account in which no password is compared."""
+    """A state of the account in which no password is accepted."""
 
     rejection: Rejection
     attribute: str
     values: tuple[bytes, ...]
+    is_uncompared: bool = False
+    """Whether a refusal for it says by itself that nothing was counted."""
 
 
 class LoginState(NamedTuple):  # made for each login
