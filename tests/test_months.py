@@ -45,10 +45,12 @@ THRESHOLD_COUNT, BUDGET_COUNT, WINDOW_S = 5, 4, 1800.0
 RESTARTS_COUNT = 20
 LOGINS_COUNT = 10
 """In each round, at once."""
+BUSY_COUNT = 5
 USERS = tuple(f"user{number}" for number in range(12))
 AUTHORIZATION = f"Basic {b64encode(f'{CALLER}:{CALLER_PASSWORD}'.encode()).decode()}"
 TIMEOUTS = "timeouts: {connect: 700ms, request: 1500ms, listing: 5s}"
-PAUSES_S = (1.0, 60.0, 600.0, WINDOW_S + 1, 7200.0, 86_400.0, 3 * 86_400.0)
+PAUSES_S = (1.0, 60.0, 300.0, 600.0, 900.0, WINDOW_S + 1, 7200.0, 3 * 86_400.0)
+"""The first ones are shorter than a window, so that what is bound in them counts together."""
 MORE_DESCRIPTORS_COUNT = 2
 MORE_MEMORY_MIB = 16.0
 
@@ -80,6 +82,8 @@ class World:
         self.is_disturbed = False
         """Whether something is broken in this round."""
         self.counts: Counter[str] = Counter()
+        self.busy = self.random.sample(list(self.people.values()), BUSY_COUNT)
+        """Who logs in at present."""
         self.session: aiohttp.ClientSession | None = None
         for proxy in proxies:
             proxy.on_request = self.note
@@ -223,8 +227,9 @@ class World:
         self.random.choice(self.proxies).delay(self.random.uniform(0.05, 1.2))
 
     async def answer_no_binds(self) -> None:
-        proxy = self.random.choice(self.proxies)
-        self.random.choice((proxy.swallow_binds, proxy.drop_binds))(only=lambda dn: dn != READER, which=self._which())
+        for proxy in self.random.sample(self.proxies, self.random.choice((1, 2))):
+            keep = self.random.choice((proxy.swallow_binds, proxy.drop_binds))
+            keep(only=lambda dn: dn != READER, which=self.random.choice(("existing", "all")))
 
     async def lose_sessions(self) -> None:
         code = self.random.choice((0, 1, 3, 8, 11, 50, 51, 52, 53, 80))
@@ -252,7 +257,15 @@ class World:
 
     @property
     def events(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        faults = [self.hang, self.lag, self.answer_no_binds, self.lose_sessions, self.break_off, self.move]
+        faults = [
+            self.hang,
+            self.lag,
+            self.answer_no_binds,
+            self.answer_no_binds,
+            self.lose_sessions,
+            self.break_off,
+            self.move,
+        ]
         restarts = [self.restart_slapd, self.restart_slapd, self.restart_one, self.restart_one]
         return [*faults, *restarts, self.be_well, self.be_well]
 
@@ -260,21 +273,23 @@ class World:
 def choose_password(world: World, who: Person) -> str:
     """Mostly the right one; what programs repeat, and what people mistype."""
     draw = world.random.random()
-    if draw < 0.55:
+    if draw < 0.45:
         return who.password
-    if draw < 0.75:
+    if draw < 0.65:
         return world.random.choice(who.old_passwords)
-    return f"repeated-{who.uid}" if draw < 0.9 else f"typo-{world.random.getrandbits(32)}"
+    return f"repeated-{who.uid}" if draw < 0.8 else f"typo-{world.random.getrandbits(32)}"
 
 
-async def live_one_round(world: World) -> None:
-    """Something happens while people log in; then all is well again, and time passes."""
+async def live_one_round(world: World, *, restarts: bool) -> None:
+    """Something happens while people log in, such as a restart; then all is well again, and time passes."""
     chance, people = world.random, list(world.people.values())
     happening = list(dict.fromkeys(chance.choices(world.events, k=chance.choice((1, 1, 2)))))
+    if restarts and world.restart_slapd not in happening:
+        happening.append(world.restart_slapd)
     world.is_disturbed = any(event != world.be_well for event in happening)
     tasks: list[Coroutine[Any, Any, None]] = [event() for event in happening]
     for _ in range(LOGINS_COUNT):
-        who = chance.choice(people)
+        who = chance.choice(world.busy)
         tasks.append(world.log_in(who, choose_password(world, who)))
     if chance.random() < 0.3:
         tasks.append(world.list_users())
@@ -286,7 +301,10 @@ async def live_one_round(world: World) -> None:
         for task in tasks:
             group.create_task(task)
     world.heal()
-    await world.pass_time(chance.choice(PAUSES_S))
+    pause_s = chance.choice(PAUSES_S)
+    await world.pass_time(pause_s)
+    if pause_s > WINDOW_S:
+        world.busy = chance.sample(people, BUSY_COUNT)
     await asyncio.to_thread(world.check_counters)
     world.client.log.seek(0)
     world.client.log.truncate()
@@ -376,9 +394,9 @@ async def test_months_of_faults_give_no_wrong_verdict_and_leave_nothing_behind(
         began_s, date_s = time.monotonic(), world.clock.now_s()
         warm: tuple[int, float] | None = None
         try:
-            while time.monotonic() - began_s < LENGTH_S or world.counts["restarts"] < RESTARTS_COUNT:
-                await live_one_round(world)
-                if warm is None and time.monotonic() - began_s > LENGTH_S / 3:
+            while (part := (time.monotonic() - began_s) / LENGTH_S) < 1 or world.counts["restarts"] < RESTARTS_COUNT:
+                await live_one_round(world, restarts=world.counts["restarts"] < RESTARTS_COUNT * part)
+                if warm is None and part > 1 / 3:
                     await log_in_everybody(world)
                     warm = await measure(world)
             await log_in_everybody(world)
