@@ -73,8 +73,8 @@ class Found(NamedTuple):
         return 0 if self.directory.decides(user_name) else 1
 
     def of(self, user: User) -> Found | None:
-        """What it holds of this very user, or None."""
-        candidates = tuple(each for each in self.candidates if each.user_id == user.id)
+        """What it holds of this very user, or None; an entry that makes no user any more shows as little of them."""
+        candidates = tuple(each for each in self.candidates if each.user_id == user.id and each.user_name)
         return self._replace(candidates=candidates) if candidates else None
 
 
@@ -87,7 +87,8 @@ async def find_user(directory: DirectorySnapshots, user_name: str) -> Found:
     if source.login_template is None and directory.last_good is None:
         await directory.current()
     found = await _find_at_any(directory, user_name)
-    if len(found.candidates) == 1 and len(source.directory.servers) == 1 and not directory.is_doubted:
+    is_user = len(found.candidates) == 1 and bool(found.candidates[0].user_name)
+    if is_user and len(source.directory.servers) == 1 and not directory.is_doubted:
         return found
     listed = find_holder(directory, user_name)
     if listed is None:

@@ -10,6 +10,7 @@ from bridge.demo import wire
 from bridge.demo.server import Session
 from bridge.errors import BridgeError, DirectoryUnavailable, SearchInvalid
 from bridge.events import UserAuthenticated
+from bridge.mapping import AttributeMap, parse_item
 from bridge.model import Rejection
 from bridge.sources.directory.groups import GroupRules, GroupWay
 from bridge.syntax.filters import parse_filter, parse_filter_template
@@ -98,6 +99,26 @@ async def test_absence_that_a_listing_would_not_believe_is_an_error(doubt: str) 
         with pytest.raises(DirectoryUnavailable, match="listed is not found"):
             await found.auth("anna", "Pass-anna")
         assert server.user_binds() == []
+
+
+@pytest.mark.parametrize("is_listed_anew", [False, True], ids=["before the next listing", "after it"])
+async def test_entry_that_makes_no_user_is_an_error_where_none_does_any_more(*, is_listed_anew: bool) -> None:
+    """The service account may not read the attribute of which userName is made: nobody's password is wrong for that."""
+    named_by_cn = AttributeMap("entryUUID", (parse_item("cn"),), (), (parse_item("mail"),))
+    people = [f"user{number:02}" for number in range(20)]  # more than removals.max_count
+    async with FaultyServer(small_directory(*people)) as server:
+        async with setting([server], attribute_map=named_by_cn) as found:
+            await found.bridge.list_users("/m", compressed=False)
+            change(server, "user01", "cn")
+            assert await found.auth("user01", "Pass-user01") is Rejection.NOT_LISTED
+            for user in people:
+                change(server, user, "cn")
+            if is_listed_anew:
+                found.clock.advance(1000.0)
+                await found.bridge.refresh("a")
+                assert found.bridge.directories["a"].is_doubted
+            with pytest.raises(DirectoryUnavailable, match="listed is not found"):
+                await found.auth("user02", "Pass-user02")
 
 
 async def test_entry_that_does_not_show_its_id_is_an_error() -> None:
