@@ -121,6 +121,18 @@ async def test_entry_that_makes_no_user_is_an_error_where_none_does_any_more(*, 
                 await found.auth("user02", "Pass-user02")
 
 
+async def test_name_that_nobody_has_ends_no_problem_of_logins() -> None:
+    """A directory that shows nobody can tell that; whoever is listed can't log in all the same."""
+    async with FaultyServer(small_directory(*NAMES)) as server, setting([server]) as found:
+        await found.bridge.list_users("/m", compressed=False)
+        remove(server, *NAMES)
+        with pytest.raises(DirectoryUnavailable):
+            await found.auth("anna", "Pass-anna")
+        assert await found.auth("nobody", "x") is Rejection.UNKNOWN_USER
+        (endpoint,) = found.bridge.health().endpoints
+        assert [problem.code for problem in endpoint.problems] == ["logins_failing"]
+
+
 async def test_entry_that_does_not_show_its_id_is_an_error() -> None:
     """The service account may not read `entryUUID` any more: nobody knows whose entry it is."""
     async with FaultyServer(small_directory(*NAMES)) as server, setting([server]) as found:
