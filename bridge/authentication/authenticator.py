@@ -96,8 +96,8 @@ class Authenticator:
             # Security: errors are kept for a while here and there, and with their tracebacks whatever frames held.
             password.forget()
         bind = decision.bind
-        directory = decision.verdict.directory or decision.asked
-        if bind is not None and directory is not None:
+        directory = decision.verdict.directory
+        if bind is not None and directory is not None:  # that nobody has a name is no sign that logins work
             self._binds.health.note_answer(directory)
         self._observe(
             UserAuthenticated(

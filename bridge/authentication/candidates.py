@@ -73,8 +73,8 @@ class Found(NamedTuple):
         return 0 if self.directory.decides(user_name) else 1
 
     def of(self, user: User) -> Found | None:
-        """What it holds of this very user, or None."""
-        candidates = tuple(each for each in self.candidates if each.user_id == user.id)
+        """What it holds of this very user, or None; an entry that makes no user any more shows as little of them."""
+        candidates = tuple(each for each in self.candidates if each.user_id == user.id and each.user_name)
         return self._replace(candidates=candidates) if candidates else None
 
 
@@ -87,11 +87,13 @@ async def find_user(directory: DirectorySnapshots, user_name: str) -> Found:
     if source.login_template is None and directory.last_good is None:
         await directory.current()
     found = await _find_at_any(directory, user_name)
-    if len(found.candidates) == 1 and len(source.directory.servers) == 1 and not directory.is_doubted:
+    is_user = len(found.candidates) == 1 and bool(found.candidates[0].user_name)
+    if is_user and len(source.directory.servers) == 1 and not directory.is_doubted:
         return found
     listed = find_holder(directory, user_name)
     if listed is None:
-        return found
+        is_certain = bool(found.candidates) or source.finds_by_user_name
+        return found if is_certain else await _believe_absence(directory, user_name, found)
     mine = found.of(listed)
     if mine is None and not found.candidates:
         found = await _find_at(directory, user_name, found.server, must_find=True)
@@ -136,12 +138,7 @@ async def _find_elsewhere(directory: DirectorySnapshots, user_name: str, listed:
         if other is not None:
             return other
     if directory.is_doubted or not await _shows_others(directory, listed, found.server):
-        raise DirectoryUnavailable(
-            "a user who is listed is not found, and what the directory shows now is not believed",
-            directory=source.name,
-            server=found.server,
-            remedy="Look at `mailstore-bridge status` and `check`: rights, search bases, a server that is no replica.",
-        )
+        raise _not_believed("a user who is listed is not found", source, found.server)
     if found.candidates:
         return found
     finding = (await confirm(source, [listed], ()))[listed.id]
@@ -150,7 +147,35 @@ async def _find_elsewhere(directory: DirectorySnapshots, user_name: str, listed:
     return found._replace(reason=_REASONS.get(finding.reason, Rejection.NOT_LISTED), detail=finding.detail)
 
 
-async def _shows_others(directory: DirectorySnapshots, absent: User, server: str) -> bool:
+async def _believe_absence(directory: DirectorySnapshots, user_name: str, found: Found) -> Found:
+    """What a server that shows listed users holds for a name by which a login filter may mean any of them.
+
+    Such a name, an address for one, is none by which the listing knows anybody. Raises `DirectoryUnavailable` where no
+    server shows those whom it lists.
+    """
+    if not directory.last_good or not directory.last_good.roster or await _shows_others(directory, None, found.server):
+        return found
+    source = directory.source
+    for url in dict.fromkeys((found.server, *source.directory.servers)):
+        try:
+            other = await _find_at(directory, user_name, url, must_find=True)
+            if other.candidates or await _shows_others(directory, None, url):
+                return other
+        except DirectoryError:
+            continue
+    raise _not_believed("nobody of that name is found", source, found.server)
+
+
+def _not_believed(what: str, source: DirectorySource, server: str) -> DirectoryUnavailable:
+    return DirectoryUnavailable(
+        f"{what}, and what the directory shows now is not believed",
+        directory=source.name,
+        server=server,
+        remedy="Look at `mailstore-bridge status` and `check`: rights, search bases, a server that is no replica.",
+    )
+
+
+async def _shows_others(directory: DirectorySnapshots, absent: User | None, server: str) -> bool:
     """Whether the server shows any of a few other listed users, as the same questions find them.
 
     A server that shows none of them has lost its data or its rights, or was never a replica.
@@ -158,10 +183,25 @@ async def _shows_others(directory: DirectorySnapshots, absent: User, server: str
     roster = directory.last_good.roster if directory.last_good is not None else ()
     step = max(1, len(roster) // (_WITNESSES_COUNT + 1))
     others = [roster[position] for position in range(step - 1, len(roster), step)]
-    for other in [each for each in others if each.id != absent.id][:_WITNESSES_COUNT]:
-        if (await _find_at(directory, other.user_name, server)).of(other) is not None:
+    if absent is not None:
+        others = [each for each in others if each.id != absent.id]
+    for other in others[:_WITNESSES_COUNT]:
+        if await _shows(directory, other, server):
             return True
     return False
+
+
+async def _shows(directory: DirectorySnapshots, user: User, server: str) -> bool:
+    """Whether the server shows a listed user: by a name that a login filter may know them by, or by their DN."""
+    source = directory.source
+    names = (user.user_name,) if source.finds_by_user_name else (user.user_name, *user.email_addresses[:1])
+    for name in names:
+        if (await _find_at(directory, name, server)).of(user) is not None:
+            return True
+    if source.finds_by_user_name:
+        return False
+    questions = _Questions(source, server)
+    return (await _judge(directory, questions, await questions.read(user))).of(user) is not None
 
 
 async def _find_at(

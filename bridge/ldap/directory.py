@@ -162,16 +162,19 @@ class LdapDirectory:
             server=server.url,
             remedy="Check the load of the server, and whether it can check passwords itself or asks another for it.",
         )
-        self._servers.set_aside(server, failure)
+        self._servers.set_aside(server, failure, is_of_bind=True)
         return failure
 
     def _judge(self, response: Response, server: ServerAddress, connection: Connection) -> BindResult:
         try:
-            return judge_user_bind(response, connection.peer)
+            result = judge_user_bind(response, connection.peer)
         except DirectoryUnavailable as error:
             if response.result_code in ASK_ANOTHER_SERVER:
-                self._servers.set_aside(server, error)
+                self._servers.set_aside(server, error, is_of_bind=True)
             raise
+        if result.rejection is None:
+            self._servers.note_accepted(server)
+        return result
 
     @asynccontextmanager
     async def open_listing(

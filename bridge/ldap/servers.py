@@ -72,6 +72,8 @@ class Servers:
         self._urls = tuple(server.url for server in servers)
         self._absent: dict[ServerAddress, _Absence] = {}
         self._returned: dict[ServerAddress, _Return] = {}
+        self._failed_binds: dict[ServerAddress, float] = {}
+        """The last pause of those at which a user bind failed and none was accepted since."""
         self._clock = clock
         self._observe = observe
         self._probe = probe
@@ -110,11 +112,17 @@ class Servers:
         self._tell(were_discovered=True)
 
     def set_aside(
-        self, server: ServerAddress, error: DirectoryError, trial: Callable[[], Awaitable[None]] | None = None
+        self,
+        server: ServerAddress,
+        error: DirectoryError,
+        trial: Callable[[], Awaitable[None]] | None = None,
+        *,
+        is_of_bind: bool = False,
     ) -> None:
         """The server is not asked until it has been tried: after 5 s, then twice as long each time, up to 5 min.
 
-        Where it fails again soon after it has come back, it is away for twice as long as before. `trial` raises a
+        Where it fails again soon after it has come back, it is away for twice as long as before; where a user bind has
+        failed (`is_of_bind`), however late the next one does: trying it shows nothing of those. `trial` raises a
         `DirectoryError` while the server is not to be asked, although it answers.
         """
         absent = self._absent.get(server)
@@ -127,9 +135,18 @@ class Servers:
         pause_s = _FIRST_PAUSE_S
         if before is not None and now - before.at_s < before.pause_s:
             pause_s = _double(before.pause_s)
+        if is_of_bind:
+            if server in self._failed_binds:
+                pause_s = max(pause_s, _double(self._failed_binds[server]))
+            self._failed_binds[server] = pause_s
         absence = self._absent[server] = _Absence(pause_s, now + pause_s, trial=trial)
         self._observe(ServerSetAside(self._directory, server.url, error, pause_s))
         absence.task = asyncio.create_task(self._try_until_well(server, absence))
+
+    def note_accepted(self, server: ServerAddress) -> None:
+        """The server has accepted a user's password: it checks them."""
+        if self._failed_binds:
+            self._failed_binds.pop(server, None)
 
     def welcome(self, server: ServerAddress) -> None:
         """The server works and is asked again, in its place; one that has to stand a trial has to stand it yet."""

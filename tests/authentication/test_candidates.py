@@ -10,6 +10,7 @@ from bridge.demo import wire
 from bridge.demo.server import Session
 from bridge.errors import BridgeError, DirectoryUnavailable, SearchInvalid
 from bridge.events import UserAuthenticated
+from bridge.mapping import AttributeMap, parse_item
 from bridge.model import Rejection
 from bridge.sources.directory.groups import GroupRules, GroupWay
 from bridge.syntax.filters import parse_filter, parse_filter_template
@@ -98,6 +99,77 @@ async def test_absence_that_a_listing_would_not_believe_is_an_error(doubt: str) 
         with pytest.raises(DirectoryUnavailable, match="listed is not found"):
             await found.auth("anna", "Pass-anna")
         assert server.user_binds() == []
+
+
+@pytest.mark.parametrize("is_listed_anew", [False, True], ids=["before the next listing", "after it"])
+async def test_entry_that_makes_no_user_is_an_error_where_none_does_any_more(*, is_listed_anew: bool) -> None:
+    """The service account may not read the attribute of which userName is made: nobody's password is wrong for that."""
+    named_by_cn = AttributeMap("entryUUID", (parse_item("cn"),), (), (parse_item("mail"),))
+    people = [f"user{number:02}" for number in range(20)]  # more than removals.max_count
+    async with FaultyServer(small_directory(*people)) as server:
+        async with setting([server], attribute_map=named_by_cn) as found:
+            await found.bridge.list_users("/m", compressed=False)
+            change(server, "user01", "cn")
+            assert await found.auth("user01", "Pass-user01") is Rejection.NOT_LISTED
+            for user in people:
+                change(server, user, "cn")
+            if is_listed_anew:
+                found.clock.advance(1000.0)
+                await found.bridge.refresh("a")
+                assert found.bridge.directories["a"].is_doubted
+            with pytest.raises(DirectoryUnavailable, match="listed is not found"):
+                await found.auth("user02", "Pass-user02")
+
+
+@pytest.mark.parametrize("template", ["(mail={user})", "(|(uid={user})(mail={user}))", "(sn={user})"])
+async def test_absence_of_an_address_is_an_error_at_a_server_that_shows_nobody(template: str) -> None:
+    """The listing knows users by their userName, so that it can't tell whose address it is: it tells of the others."""
+    found_by = parse_filter_template(template)
+    async with FaultyServer(small_directory(*NAMES)) as server, setting([server], login_template=found_by) as found:
+        await found.bridge.list_users("/m", compressed=False)
+        assert await found.auth("nobody@example.com", "x") is Rejection.UNKNOWN_USER
+        remove(server, "emil")
+        assert await found.auth("emil", "x") is Rejection.UNKNOWN_USER
+        remove(server, *NAMES[:-1])
+        with pytest.raises(DirectoryUnavailable, match="nobody of that name"):
+            await found.auth("anna@example.com", "Pass-anna")
+
+
+async def test_address_is_looked_for_on_a_new_connection_and_at_the_next_server() -> None:
+    """A kept connection that is bound no more shows nobody, and says success; so does a server made anew."""
+    async with FaultyServer(small_directory(*NAMES)) as first, FaultyServer(small_directory(*NAMES)) as second:
+        async with setting([[first, second]], login_template=BY_MAIL_TOO) as found:
+            await found.bridge.list_users("/m", compressed=False)
+            assert await found.auth("anna@example.com", "Pass-anna") == "a"
+            lost: set[Session] = set()
+
+            async def on_search(session: Session, message: wire.Message, request: wire.ReceivedSearch) -> bool:
+                if not lost:
+                    lost.add(session)
+                if session not in lost:
+                    return False
+                session._writer.write(wire.write_result(message.id, wire.SEARCH_DONE, 0))
+                return True
+
+            first.on_search = on_search
+            assert await found.auth("bert@example.com", "Pass-bert") == "a"
+            assert second.user_binds() == []
+            first.on_search = None
+            remove(first, *NAMES)
+            assert await found.auth("carl@example.com", "Pass-carl") == "a"
+            assert second.user_binds() == [f"uid=carl,{PEOPLE}"]
+
+
+async def test_name_that_nobody_has_ends_no_problem_of_logins() -> None:
+    """A directory that shows nobody can tell that; whoever is listed can't log in all the same."""
+    async with FaultyServer(small_directory(*NAMES)) as server, setting([server]) as found:
+        await found.bridge.list_users("/m", compressed=False)
+        remove(server, *NAMES)
+        with pytest.raises(DirectoryUnavailable):
+            await found.auth("anna", "Pass-anna")
+        assert await found.auth("nobody", "x") is Rejection.UNKNOWN_USER
+        (endpoint,) = found.bridge.health().endpoints
+        assert [problem.code for problem in endpoint.problems] == ["logins_failing"]
 
 
 async def test_entry_that_does_not_show_its_id_is_an_error() -> None:

@@ -41,6 +41,10 @@ def state(*bars: Bar, failures: int | None = None, mark: bytes = b"set") -> Logi
         (state(LOCK, failures=5), state(NEWER, failures=6), Evidence(Outcome.UNKNOWN, reason=LOCKED)),
         # A lock that has ended in between: what the bind met, nobody knows; the entry shows none.
         (state(LOCK, failures=5), state(failures=1), Evidence(Outcome.WRONG, is_lasting=True, shows_count=True)),
+        # An administrator has unlocked the account in between, together with its failures: ours is not among them.
+        (state(LOCK, failures=5), state(failures=0), Evidence(Outcome.UNKNOWN, reason=LOCKED)),
+        (state(LOCK, failures=5), state(), Evidence(Outcome.UNKNOWN, reason=LOCKED)),
+        (state(LOCK), state(), Evidence(Outcome.UNKNOWN, reason=LOCKED)),
     ],
 )
 def test_refusal_is_judged_by_the_entry_before_and_after(

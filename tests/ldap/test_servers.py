@@ -112,6 +112,19 @@ async def test_server_that_fails_soon_after_it_has_come_back_is_away_for_longer(
         assert found.pauses() == [5, 10, 20, 5]
 
 
+async def test_server_that_fails_at_user_binds_is_away_for_longer_until_one_is_accepted() -> None:
+    """No probe shows that it checks passwords: however seldom logins come, not each of them may be its failure."""
+    async with bench(ONE, TWO) as found:
+        for pause_s in (5, 10, 20):
+            found.servers.set_aside(ONE, ERROR, is_of_bind=True)
+            await found.move(pause_s)
+            assert found.servers.in_order() == [ONE, TWO]
+            await found.move(600)
+        found.servers.note_accepted(ONE)
+        found.servers.set_aside(ONE, ERROR, is_of_bind=True)
+        assert found.pauses() == [5, 10, 20, 5]
+
+
 async def test_refused_service_account_is_tried_again_late() -> None:
     """Trying it each few seconds would lock it."""
     async with bench(ONE, TWO) as found:
