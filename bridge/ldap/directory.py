@@ -24,7 +24,7 @@ from bridge.ldap.pace import Pace
 from bridge.ldap.paged_search import PagedSearch
 from bridge.ldap.results import ASK_ANOTHER_SERVER, judge_user_bind
 from bridge.ldap.root_dse import read_root_dse
-from bridge.ldap.servers import Servers
+from bridge.ldap.servers import INNER_PART, Servers
 from bridge.ldap.service_account import ServiceAccount
 from bridge.ldap.service_secrets import RefusedSecrets
 
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 _CONNECTING_PART = 0.75
 """The part of a bind's time in which a connection must be had: what is left is for the answer."""
-_INNER_PART = 0.95
-"""The part of a listing's time that its pages get: they end before the listing does, and say which server was slow."""
 
 
 class LdapDirectory:
@@ -209,7 +207,7 @@ class LdapDirectory:
     def _page_timeout_s(self, due_s: float, avoid: Collection[str]) -> float:
         """How long a page may take, so that time is left for the servers that come next, and to say who was slow."""
         server_count = len([server for server in self._servers.in_order() if server.url not in avoid])
-        return (due_s - asyncio.get_running_loop().time()) * _INNER_PART / max(1, server_count)
+        return (due_s - asyncio.get_running_loop().time()) * INNER_PART / max(1, server_count)
 
     async def probe(self) -> RootDSE:
         """What the preferred server that answers says of itself, after the service bind."""
@@ -244,12 +242,10 @@ class LdapDirectory:
         await self._lookups.aclose()
         await self._binds.aclose()
 
-    async def _connect_and_greet(
-        self, server: ServerAddress, *, is_trial: bool = False
-    ) -> tuple[ServerAddress, Connection, RootDSE | None]:
+    async def _connect_and_greet(self, server: ServerAddress) -> tuple[ServerAddress, Connection, RootDSE | None]:
         """A connection of the service account, and what the server says of itself on it."""
         with self._observed("connect", server):
-            connection = await self._account.connect(server, is_trial=is_trial)
+            connection = await self._account.connect(server)
             try:
                 root = await read_root_dse(connection)
             except BaseException:
@@ -263,7 +259,7 @@ class LdapDirectory:
         """Whether a server that was set aside is well: connected, TLS, service bind, an answer."""
         try:
             with self._request_time.begin():
-                _, connection, _ = await self._connect_and_greet(server, is_trial=True)
+                _, connection, _ = await self._connect_and_greet(server)
         except TimeoutError as error:
             raise self._too_slow("the root DSE", self._request_time.timeout_s) from error
         connection.close()

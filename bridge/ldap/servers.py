@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_S = 5.0
 _LONGEST_PAUSE_S = 300.0
-_INNER_PART = 0.95
+INNER_PART = 0.95
 """The part of the caller's time that servers get: a deadline ends before the one around it, and says who was slow."""
 
 
@@ -177,7 +177,7 @@ class Servers:
         """
         servers = await self._choose(url, avoid)
         clock = asyncio.get_running_loop().time
-        deadline_s = clock() + timeout_s * _INNER_PART
+        deadline_s = clock() + timeout_s * INNER_PART
         failures: list[tuple[ServerAddress, DirectoryError]] = []
         for position, server in enumerate(servers):
             share_s = max(0.0, deadline_s - clock()) / (len(servers) - position)

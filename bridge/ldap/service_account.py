@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from bridge.errors import DirectoryError, DirectoryRefused, SecretWithheld
 from bridge.ldap import messages
-from bridge.ldap.results import SUCCESS, UNWILLING_TO_PERFORM, describe_result, judge_user_bind, service_bind_error
+from bridge.ldap.results import (
+    SUCCESS,
+    UNWILLING_TO_PERFORM,
+    describe_result,
+    judge_user_bind,
+    refuses_secret,
+    service_bind_error,
+)
 from bridge.ldap.sasl import SaslBinds
 from bridge.ldap.service_secrets import Answer, Cause
 from bridge.ldap.transport import open_connection
@@ -40,10 +47,9 @@ class ServiceAccount:
         self._refused = refused
         self._sasl = SaslBinds(settings.sasl) if settings.sasl is not None else None
 
-    async def connect(self, server: ServerAddress, *, is_trial: bool = False) -> Connection:  # noqa: ARG002
+    async def connect(self, server: ServerAddress) -> Connection:
         """A new connection, bound.
 
-        Whether it `is_trial` changes nothing: the trial of a server that was set aside costs what any bind costs.
         Raises `DirectoryRefused` where the account is not taken, its kin `SecretWithheld` where it was not taken before
         and isn't bound now, and `DirectoryUnavailable`.
         """
@@ -133,12 +139,12 @@ class ServiceAccount:
 
 def _find_cause(response: Response, peer: Peer) -> Cause:
     """What a refused simple bind is about: the password, the account, or how the server is set up."""
+    if refuses_secret(response, peer):
+        return Cause.SECRET
     try:
         rejection = judge_user_bind(response, peer).rejection
     except DirectoryError:
         return Cause.SET_UP
-    if rejection is Rejection.WRONG_PASSWORD:
-        return Cause.SECRET
     # 53 says "locked" of an account in words alone; otherwise the server takes no simple binds at all, or none now.
     is_unwilling = response.result_code == UNWILLING_TO_PERFORM and rejection is not Rejection.ACCOUNT_LOCKED
     return Cause.SET_UP if is_unwilling or rejection in _NOT_OF_THE_ACCOUNT else Cause.ACCOUNT
