@@ -23,11 +23,9 @@ from bridge.errors import (
     Malformed,
     NoEndpoint,
     NoReplica,
-    OutcomeUnknown,
     RemovalsRefused,
     SearchIncomplete,
     SearchInvalid,
-    SecretWithheld,
     SnapshotMissing,
     StateLost,
     StateUnavailable,
@@ -59,18 +57,16 @@ _STATUSES: dict[type[BridgeError], int] = {
     NoEndpoint: 404,
     TooBusy: 503,
     DirectoryUnavailable: 503,
-    OutcomeUnknown: 503,
     SearchIncomplete: 503,
     SnapshotMissing: 503,
     RemovalsRefused: 503,
     StateUnavailable: 503,
     StateLost: 503,
     DirectoryRefused: 502,
-    SecretWithheld: 502,
     SearchInvalid: 502,
     NoReplica: 502,
 }
-"""The one table from errors to HTTP; what is missing here is a bug, 500."""
+"""The one table from errors to HTTP, for an error and its kin; what is missing here is a bug, 500."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +158,7 @@ def render_verdict(verdict: Verdict) -> bytes:
 
 def render_error(error: BridgeError, request_id: str) -> Reply:
     """The answer that tells the administrator what is wrong, and never a secret."""
-    status = _STATUSES.get(type(error), 500)
+    status = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), 500)
     fields = {"error": error.code, "request_id": request_id}
     if status == 500:  # noqa: PLR2004 - what a bug is about is for the log alone
         fields["error"] = "internal"
