@@ -55,7 +55,7 @@ def judge_refusal(before: LoginState, after: LoginState) -> Evidence:
     shows_count = after.failure_marks != before.failure_marks
     is_uncounted = bool(after.failure_marks) and not shows_count
     if not after.bars:
-        if before.bars and (not shows_count or _is_reset(after)):
+        if before.bars and (not shows_count or after.is_reset):
             return Evidence(Outcome.UNKNOWN, reason=before.bars[0].rejection)  # unlocked, perhaps after the bind
         is_lasting = bool(after.password_mark) and not is_uncounted
         return Evidence(Outcome.WRONG, is_lasting=is_lasting, shows_count=shows_count)
@@ -64,8 +64,3 @@ def judge_refusal(before: LoginState, after: LoginState) -> Evidence:
         return Evidence(Outcome.WRONG, reason=reason, shows_count=True)
     is_uncompared = after.bars == before.bars and after.bars[0].is_uncompared
     return Evidence(Outcome.NOTHING if is_uncounted or is_uncompared else Outcome.UNKNOWN, reason=reason)
-
-
-def _is_reset(state: LoginState) -> bool:
-    """Whether no failures count: there are none, or none any more."""
-    return not state.failure_marks or state.failure_marks[0] == (b"0",)

@@ -100,7 +100,7 @@ class Memory:
         """
         state, counted = attempt.state, [each for each in self.failures.values() if each.bound_s >= self.counted_from_s]
         is_newer = all(each.is_over or each.password_mark != state.password_mark for each in counted)
-        is_reset = self.shows_count and (not state.failure_marks or state.failure_marks[0] == (b"0",))
+        is_reset = self.shows_count and state.is_reset
         return bool(state.password_mark) and is_newer and is_reset and not self.unknown_s
 
     def _keys_of(self, attempt: Attempt) -> Iterator[tuple[str, bytes]]:

@@ -26,3 +26,8 @@ class LoginState(NamedTuple):  # made for each login
     """What changes when the server counts a failed bind; empty where it shows nothing of it."""
     password_mark: tuple[bytes, ...] = ()
     """What changes when the password is set; empty where the server shows nothing of it."""
+
+    @property
+    def is_reset(self) -> bool:
+        """Whether the entry shows no failures that count: there are none, or none any more."""
+        return not self.failure_marks or self.failure_marks[0] == (b"0",)
