@@ -56,7 +56,7 @@ class Bridge:
             source.name: DirectorySnapshots(source, policy, store, clock, self._observe_directory)
             for source, policy in sources
         }
-        self._throttle = binds.throttle
+        self._throttle, self._budgets = binds.throttle, binds.budgets
         self._endpoints: dict[str, Endpoint] = {}
         settling = asyncio.Lock()
         for path, names in endpoints.items():
@@ -183,6 +183,7 @@ class Bridge:
 
     async def aclose(self) -> None:
         """Nothing runs any more, and the directories are left."""
+        await self._budgets.aclose()
         for directory in self.directories.values():
             await directory.aclose()
             await directory.source.directory.aclose()

@@ -53,6 +53,13 @@ class Budgets:
         if source.name not in self._known:
             await asyncio.wait((reading,), timeout=_PATIENCE_S)
 
+    async def aclose(self) -> None:
+        """No policy is being read any more."""
+        readings = list(self._readings.values())
+        for reading in readings:
+            reading.cancel()
+        await asyncio.gather(*readings, return_exceptions=True)
+
     async def _read(self, source: DirectorySource) -> None:
         pause_s = _PAUSE_S
         try:
