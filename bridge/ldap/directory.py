@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bridge.clock import SystemClock
 from bridge.deadlines import Deadlines
 from bridge.directory import LookUp
-from bridge.errors import DirectoryRefused, DirectoryUnavailable, OutcomeUnknown
+from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable, OutcomeUnknown
 from bridge.events import CertificateSeen, OperationEnded
 from bridge.ldap import messages
 from bridge.ldap.binds import BindConnections
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from bridge.clock import Clock
     from bridge.directory import BindResult, EntryStream, RootDSE, SearchRequest
-    from bridge.errors import DirectoryError
     from bridge.events import Observer
     from bridge.ldap.connection import Connection
     from bridge.ldap.discovery import Discovery
@@ -110,9 +109,11 @@ class LdapDirectory:
     async def look_up(self, search: SearchRequest, server: str | None = None, *, must_find: bool = False) -> LookUp:
         """Ask the first server that answers, or `server` alone, for the entries of a small search."""
 
-        async def attempt(server: ServerAddress) -> LookUp:
-            with self._observed("look_up", server):
-                return LookUp(await self._lookups.search(server, search, must_find=must_find), server.url)
+        async def attempt(address: ServerAddress) -> LookUp:
+            is_last = server is not None or self._servers.is_last(address)
+            with self._observed("look_up", address):
+                entries = await self._lookups.search(address, search, must_find=must_find, is_last=is_last)
+                return LookUp(entries, address.url)
 
         try:
             with self._request_time.begin():
@@ -166,8 +167,9 @@ class LdapDirectory:
     def _judge(self, response: Response, server: ServerAddress, connection: Connection) -> BindResult:
         try:
             result = judge_user_bind(response, connection.peer)
-        except DirectoryUnavailable as error:
-            if response.result_code in ASK_ANOTHER_SERVER:
+        except DirectoryError as error:
+            refuses_all = isinstance(error, DirectoryRefused) and len(self._servers.urls) > 1
+            if refuses_all or response.result_code in ASK_ANOTHER_SERVER:
                 self._servers.set_aside(server, error, is_of_bind=True)
             raise
         if result.rejection is None:

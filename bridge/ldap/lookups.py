@@ -15,7 +15,7 @@ from bridge.errors import DirectoryError, DirectoryUnavailable, SearchIncomplete
 from bridge.ldap.ages import Ages
 from bridge.ldap.ranges import complete_ranges
 from bridge.ldap.references import find_needed
-from bridge.ldap.results import LOST_SESSION, NO_SUCH_OBJECT, SIZE_LIMIT_EXCEEDED, SUCCESS, search_error
+from bridge.ldap.results import NO_SUCH_OBJECT, OVERLOADED, SIZE_LIMIT_EXCEEDED, SUCCESS, search_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -119,15 +119,18 @@ class LookupConnections:
         self._retired: dict[Connection, asyncio.TimerHandle] = {}
         """What waits to be closed until its last look-ups have had their time."""
         self._used_at_s: dict[ServerAddress, float] = {}
+        self._confirmed: dict[ServerAddress, int] = {}
+        """What a server says on new connections as well, since its last success: asking anew would not help."""
         self._sweep: asyncio.TimerHandle | None = None
 
     async def search(
-        self, server: ServerAddress, search: SearchRequest, *, must_find: bool = False
+        self, server: ServerAddress, search: SearchRequest, *, must_find: bool = False, is_last: bool = True
     ) -> tuple[Entry, ...]:
         """The entries that match at `server`, at most `size_limit_count`.
 
-        With `must_find`, an empty answer of a kept connection is asked for once more on a new one. Raises
-        `SearchIncomplete` and its kin where the entries may not be all; `TimeoutError` comes from outside.
+        With `must_find`, an empty answer of a kept connection is asked for once more on a new one. A server that says
+        that it has too much to do is asked once more only if it `is_last`. Raises `SearchIncomplete` and its kin where
+        the entries may not be all; `TimeoutError` comes from outside.
         """
         connection, is_new = await self._connection(server)
         answer: _Answer | None = None
@@ -137,10 +140,16 @@ class LookupConnections:
             if is_new or connection.is_usable:
                 raise
         is_of_kept = not is_new and (answer is None or answer.connection is connection)
-        if answer is None or (is_of_kept and _may_be_lost(answer, must_find=must_find)):
+        if answer is None or (is_of_kept and self._may_be_lost(server, answer, search, must_find=must_find)):
             self._retire_if_kept(server, connection)
-            connection, _ = await self._connection(server)
-            answer = await self._ask(connection, search)
+            if answer is None or is_last or answer.response.result_code not in OVERLOADED:
+                connection, _ = await self._connection(server)
+                answer, is_of_kept = await self._ask(connection, search), False
+        if not _is_answer(answer, search):
+            if not is_of_kept:
+                self._confirmed[server] = answer.response.result_code
+        elif self._confirmed:
+            self._confirmed.pop(server, None)
         return await self._conclude(answer, search)
 
     def retain(self, servers: Collection[ServerAddress]) -> None:
@@ -202,12 +211,10 @@ class LookupConnections:
     async def _conclude(self, answer: _Answer, search: SearchRequest) -> tuple[Entry, ...]:
         """The entries that an answer stands for. Raises what the answer says instead."""
         connection, exchange, response = answer
-        if response.result_code != SUCCESS:
-            if response.result_code == NO_SUCH_OBJECT and search.scope is Scope.BASE:
-                return ()
-            reached_limit = len(exchange.entries) >= search.size_limit_count > 0
-            if response.result_code != SIZE_LIMIT_EXCEEDED or not reached_limit:
-                raise search_error(response, connection.peer, search.base)
+        if not _is_answer(answer, search):
+            raise search_error(response, connection.peer, search.base)
+        if response.result_code == NO_SUCH_OBJECT:
+            return ()
         needed = find_needed(exchange.references, self._settings) if exchange.references else None
         if needed is not None:
             raise SearchIncomplete(
@@ -269,6 +276,15 @@ class LookupConnections:
         self._retired.pop(connection, None)
         connection.close()
 
+    def _may_be_lost(self, server: ServerAddress, answer: _Answer, search: SearchRequest, *, must_find: bool) -> bool:
+        """Whether a kept connection may not be bound any more as whom it was, or lead where it did.
+
+        A new connection shows it; where one has said the same already, the answer is true.
+        """
+        if _is_answer(answer, search):
+            return must_find and not answer.exchange.entries
+        return self._confirmed.get(server) != answer.response.result_code
+
     def _retire_if_kept(self, server: ServerAddress, connection: Connection) -> None:
         """No further look-up uses this very connection; another one that has taken its place stays."""
         opening = self._openings.get(server)
@@ -276,9 +292,12 @@ class LookupConnections:
             self.retire(server)
 
 
-def _may_be_lost(answer: _Answer, *, must_find: bool) -> bool:
-    """Whether the answer may mean that the connection is not bound any more as whom it was."""
-    return answer.response.result_code in LOST_SESSION or (must_find and not answer.exchange.entries)
+def _is_answer(answer: _Answer, search: SearchRequest) -> bool:
+    """Whether the search has ended as it should; only an entry that is read by its name may be missing."""
+    code = answer.response.result_code
+    if code == SIZE_LIMIT_EXCEEDED:
+        return len(answer.exchange.entries) >= search.size_limit_count > 0
+    return code == SUCCESS or (code == NO_SUCH_OBJECT and search.scope is Scope.BASE)
 
 
 def _is_usable(opening: asyncio.Task[Connection]) -> bool:

@@ -60,10 +60,8 @@ OTHER = 80
 
 ASK_ANOTHER_SERVER = frozenset((BUSY, UNAVAILABLE, OTHER))
 """What one server says of itself, so that the next one may know better."""
-LOST_SESSION = frozenset(
-    (OPERATIONS_ERROR, STRONGER_AUTH_REQUIRED, INSUFFICIENT_ACCESS_RIGHTS, UNWILLING_TO_PERFORM, OTHER)
-)
-"""What an answer on a kept connection may say because the server has forgotten who is bound there."""
+OVERLOADED = frozenset((TIME_LIMIT_EXCEEDED, ADMIN_LIMIT_EXCEEDED, BUSY, UNAVAILABLE))
+"""What a server says that has too much to do: another one is asked before it is asked again."""
 
 SASL_LAYER_REMEDY = (
     "Use ldaps:// or StartTLS, and let the server take SASL without a layer of its own over TLS "

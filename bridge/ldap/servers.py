@@ -96,6 +96,10 @@ class Servers:
         waiting = self._set_aside
         return [server for server in waiting if absent[server].trial is None] or waiting
 
+    def is_last(self, server: ServerAddress) -> bool:
+        """Whether no other is asked after this one, but for those that are set aside."""
+        return self.in_order()[-1:] == [server]
+
     @property
     def _set_aside(self) -> list[ServerAddress]:
         """Those that are set aside, who is tried first at the front, and who has to stand a trial at the end."""
@@ -172,14 +176,15 @@ class Servers:
         and each is ended before the caller's own deadline, so that the error names it. A single one has that deadline.
         `attempt` must be idempotent. `proves`: success marks the server healthy. Servers in `avoid` are not asked.
 
-        A server at which something fails is set aside; where it refuses, only if another one does what was asked.
+        A server at which something fails is set aside; where it refuses, only if another one does what was asked. When
+        all have failed, and time is left, those are asked, too, that were set aside before: they may be well again.
         Raises the failure that all servers have in common, or `DirectoryUnavailable` with what each of them said.
         """
-        servers = await self._choose(url, avoid)
+        servers = list(await self._choose(url, avoid))
         clock = asyncio.get_running_loop().time
         deadline_s = clock() + timeout_s * INNER_PART
         failures: list[tuple[ServerAddress, DirectoryError]] = []
-        for position, server in enumerate(servers):
+        for position, server in enumerate(servers):  # which grows when its end is reached
             share_s = max(0.0, deadline_s - clock()) / (len(servers) - position)
             try:
                 if len(servers) == 1:  # the caller's own deadline is its share
@@ -201,6 +206,8 @@ class Servers:
             if isinstance(failure, DirectoryUnavailable):
                 self.set_aside(server, failure)
             failures.append((server, failure))
+            if len(failures) == len(servers) and url is None:
+                servers += self._left_over(servers, avoid) if clock() < deadline_s else ()
         raise summarize([failure for _, failure in failures])
 
     async def _choose(self, url: str | None, avoid: Collection[str]) -> Sequence[ServerAddress]:
@@ -217,6 +224,17 @@ class Servers:
         if not others:
             raise DirectoryUnavailable("no other server is left", directory=self._directory)
         return [server for server in others if server in servers] or others
+
+    def _left_over(self, asked: Sequence[ServerAddress], avoid: Collection[str]) -> list[ServerAddress]:
+        """Those that are set aside, were not asked, and may be: a bind that is not answered would count."""
+        return [
+            server
+            for server in self._set_aside
+            if server not in asked
+            and server.url not in avoid
+            and self._absent[server].trial is None
+            and server not in self._failed_binds
+        ]
 
     def named(self, url: str) -> ServerAddress:
         """The server of that URL. Raises `DirectoryUnavailable` where there is none any more."""

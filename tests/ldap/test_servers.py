@@ -241,3 +241,36 @@ async def test_servers_to_be_avoided_are_not_asked_even_if_no_other_is_well() ->
     with pytest.raises(DirectoryUnavailable, match="no other server is left"):
         await bench.servers.first(attempt, 1, avoid=[ONE.url, TWO.url, THREE.url])
     await bench.servers.aclose()
+
+
+async def test_those_that_are_set_aside_are_asked_when_all_others_have_failed() -> None:
+    """Once each; not where a trial or an answer to a bind is waited for, nor where one server alone was meant."""
+    asked: list[ServerAddress] = []
+
+    async def attempt(server: ServerAddress) -> ServerAddress:
+        asked.append(server)
+        if server == TWO:
+            raise ERROR
+        return server
+
+    async def trial() -> None:
+        raise ERROR
+
+    async with bench(ONE, TWO, THREE) as found:
+        found.servers.set_aside(ONE, ERROR, trial)
+        found.servers.set_aside(THREE, ERROR)
+        with pytest.raises(DirectoryUnavailable):
+            await found.servers.first(attempt, 1, avoid=[THREE.url])
+        with pytest.raises(DirectoryUnavailable):
+            await found.servers.first(attempt, 1, TWO.url)
+        assert asked == [TWO, TWO]
+        found.servers.welcome(TWO)
+        found.servers.welcome(THREE)
+        found.servers.set_aside(THREE, ERROR)
+        assert await found.servers.first(attempt, 1) == THREE
+        assert asked == [TWO, TWO, TWO, THREE]
+    async with bench(TWO, THREE) as found:
+        found.servers.set_aside(THREE, ERROR, is_of_bind=True)
+        with pytest.raises(DirectoryUnavailable):
+            await found.servers.first(attempt, 1)
+        assert asked[4:] == [TWO]
