@@ -36,6 +36,8 @@ class BridgeError(Exception):
 
     code: ClassVar[str] = "internal"
     summary: ClassVar[str] = "Something went wrong"
+    retry_after_s: float | None = None
+    """When it makes sense to try again, where that is known."""
 
     def __init__(self, detail: str = "", *, remedy: str = "") -> None:
         super().__init__(detail)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import binascii
 import gzip
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -168,7 +169,7 @@ def render_error(error: BridgeError, request_id: str) -> Reply:
     if status == 401:  # noqa: PLR2004
         headers = (("WWW-Authenticate", CHALLENGE),)
     elif status == 503:  # noqa: PLR2004
-        headers = (("Retry-After", str(RETRY_AFTER_S)),)
+        headers = (("Retry-After", str(math.ceil(error.retry_after_s or RETRY_AFTER_S))),)
     return Reply(status, orjson.dumps(fields), headers)
 
 

@@ -199,6 +199,14 @@ def test_render_error_has_a_status_for_each_error(error: BridgeError, status: in
         assert dict(reply.headers)["WWW-Authenticate"].endswith('charset="UTF-8"')
 
 
+def test_render_error_says_when_to_come_again_where_that_is_known() -> None:
+    """Whole seconds, never too early."""
+    error = errors.OutcomeUnknown("x", directory="d")
+    assert ("Retry-After", "30") in render_error(error, "x").headers
+    error.retry_after_s = 1799.2
+    assert ("Retry-After", "1800") in render_error(error, "x").headers
+
+
 def test_render_error_names_directory_server_cause_and_remedy_on_one_line() -> None:
     """What the administrator reads in MailStore tells where to look; control characters are taken out."""
     error = errors.DirectoryUnavailable("it\nbroke", directory="company", server="ldaps://dc1:636", remedy="Mend it")

@@ -97,6 +97,13 @@ class MemoryThrottle:
             self._count_bind(attempt, is_wrong=outcome is Outcome.WRONG, is_lasting=is_lasting)
             self._memories[attempt.user].shows_count |= shows_count
 
+    def wait_s(self, user: UserKey) -> float:
+        """How many seconds it takes until the binds that count are forgotten."""
+        memory = self._memories.get(user)
+        if memory is None:
+            return 0.0
+        return max(0.0, memory.last_failure_s + self._budget_of(user)[1] - self._clock.monotonic_s())
+
     def set_budget(self, directory: str, max_failure_count: int, window_s: float) -> None:
         """Let each user of the directory have so many failed binds within so many seconds."""
         self._budgets[directory] = max_failure_count, window_s
@@ -119,7 +126,7 @@ class MemoryThrottle:
             refused_count = sum(is_refused(failure, remember_s, now_s) for failure in memory.failures.values())
             if not (wrong_count or unknown_count or refused_count):
                 continue
-            until_s = date_s + max(0.0, memory.last_failure_s + window_s - now_s)
+            until_s = date_s + self.wait_s(user)
             counts = (wrong_count, unknown_count, refused_count)
             is_held = wrong_count + unknown_count >= max_count
             found.append(Remembered(*user, memory.user_name, until_s, *counts, is_held_back=is_held))

@@ -99,6 +99,9 @@ class Throttle(Protocol):
         `shows_count`: the entry shows that this failure was counted, and so will show when the directory forgets it.
         """
 
+    def wait_s(self, user: UserKey) -> float:
+        """How many seconds it takes until the binds that count are forgotten."""
+
     def set_budget(self, directory: str, max_failure_count: int, window_s: float) -> None:
         """Let each user of the directory have so many failed binds within so many seconds."""
 

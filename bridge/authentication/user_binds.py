@@ -7,6 +7,7 @@ Knows neither HTTP nor sockets.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from dataclasses import replace
@@ -180,11 +181,14 @@ class UserBinds:
         await asyncio.sleep(started_s + target_s - time.monotonic())
 
 
-def too_many_unknown(attempt: Attempt) -> OutcomeUnknown:
-    """The error for a user who has no bind left, of whose binds nobody knows what came."""
-    return OutcomeUnknown(
-        "too many binds of this user were not answered, or said nothing of the password; there is none for a while",
+def too_many_unknown(attempt: Attempt, wait_s: float) -> OutcomeUnknown:
+    """The error for a user who has no bind left for `wait_s`, of whose binds nobody knows what came."""
+    error = OutcomeUnknown(
+        "too many binds of this user were not answered, or said nothing of the password; "
+        f"there is none for {math.ceil(wait_s / 60)} min",
         directory=attempt.user[0],
         server=attempt.server,
         remedy="Find out why the server does not answer; `mailstore-bridge throttle clear USER` ends the wait.",
     )
+    error.retry_after_s = wait_s
+    return error

@@ -63,7 +63,8 @@ class ServiceAccount:
         except TimeoutError as error:
             connection.abort()
             detail = f"the service bind was not answered within {self._settings.connect_timeout_s:g} s"
-            raise connection.peer.unavailable(detail) from error
+            remedy = "Check the load of the server, and whether it can check passwords itself or asks another for it."
+            raise connection.peer.unavailable(detail, remedy=remedy) from error
         except BaseException:
             connection.close()
             raise

@@ -252,7 +252,9 @@ def test_binds_of_unknown_outcome_count_and_are_never_a_refusal(make: MakeThrott
     assert case.begin("other") is Permission.UNDECIDED
     (found,) = case.throttle.remembered()
     assert (found.failure_count, found.unknown_count, found.is_held_back) == (0, 3, True)
-    case.clock.advance(600.0)
+    case.clock.advance(200.0)
+    assert (case.throttle.wait_s(("a", "1")), case.throttle.wait_s(("a", "2"))) == (400.0, 0.0)
+    case.clock.advance(400.0)
     assert case.begin("right") is Permission.BIND
     case.settle("right", Outcome.RIGHT)
     assert case.throttle.remembered() == ()
