@@ -148,8 +148,15 @@ class LdapDirectory:
         except BaseException:
             connection.abort()
             raise
+        try:
+            result = self._judge(response, server, connection)
+        except DirectoryError:
+            # Whatever has become of this connection, has become of those, too, that were made when it was.
+            connection.close()
+            self._binds.suspect(server)
+            raise
         self._binds.keep(server, connection)
-        return self._judge(response, server, connection)
+        return result
 
     def _unanswered(self, server: ServerAddress, when: str) -> OutcomeUnknown:
         """The error for a bind that was sent and not answered; its server is set aside."""

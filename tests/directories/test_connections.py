@@ -309,6 +309,22 @@ async def test_answer_about_the_server_sends_the_login_to_the_next_one(
         assert await found.problems() == []
 
 
+@pytest.mark.parametrize("code", [1, 2, 7, 8, 10, 11, 12, 13, 50, 51, 52, 53, 80])
+async def test_answer_to_a_user_bind_that_says_nothing_of_the_password_ends_the_kept_connections(
+    start_slapd: StartSlapd, tmp_path: Path, code: int
+) -> None:
+    """A bind is not repeated, so one login fails; the next one has a new connection, and not another old one."""
+    async with setting(start_slapd, tmp_path) as found:
+        await warm_binds(found)
+        found.first.answer_binds(code, only=lambda dn: dn != READER, which="existing")
+        status, _ = await found.try_login("anna")
+        assert status in (502, 503)
+        for uid in USERS:
+            assert await found.client.auth(uid, f"Pass-{uid}")
+        assert not await found.client.auth("bert", "wrong")
+        assert await found.problems() == []
+
+
 @pytest.mark.parametrize("code", [2, 7, 8, 12, 13, 50, 53])
 async def test_server_that_takes_no_user_binds_is_left_after_one_login(
     start_slapd: StartSlapd, tmp_path: Path, code: int
