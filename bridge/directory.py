@@ -121,6 +121,17 @@ class EntryStream(Protocol):
         """The entries of some searches, each portion once; all that is read comes from one server, in one time."""
 
 
+class FailingServer(NamedTuple):
+    """A server that is set aside."""
+
+    server: str
+    """Its URL."""
+    error: DirectoryError
+    """What it has failed with last."""
+    lasted_s: float
+    """For how long it has been set aside."""
+
+
 class Directory(Protocol):
     """A configured directory, whichever of its servers answers.
 
@@ -135,6 +146,10 @@ class Directory(Protocol):
     @property
     def servers(self) -> tuple[str, ...]:
         """The URLs of all servers that are known now, those asked first at the front, those set aside at the end."""
+
+    @property
+    def failing_servers(self) -> tuple[FailingServer, ...]:
+        """Those of the servers that are set aside, but for those that have to stand a trial."""
 
     def open_listing(
         self, began_s: float | None = None, avoid: Collection[str] = ()

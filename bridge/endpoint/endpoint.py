@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from bridge.snapshots.directory_snapshots import DirectorySnapshots
     from bridge.snapshots.store import Snapshot, SnapshotStore
 
+_SERVER_TOLD_AFTER_S = 60.0
+"""How long a server is set aside before health speaks of it: most restart within that time."""
+
 
 @dataclass(slots=True)
 class _Prepared:
@@ -209,3 +212,7 @@ def _problems(directory: DirectorySnapshots, now_s: float) -> Iterator[Problem]:
         yield Problem("removals_withheld", name, message, remedy, since_s or now_s)
     for error, stranger_since_s in directory.replicas.strangers.values():
         yield Problem(error.code, name, error.message, error.remedy, stranger_since_s)
+    for server, server_error, lasted_s in directory.source.directory.failing_servers:
+        if failure is None and lasted_s >= _SERVER_TOLD_AFTER_S:
+            message = f"{server} is set aside, and the other servers are asked: {server_error.message}"
+            yield Problem("server_failing", name, message, server_error.remedy, now_s - lasted_s)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
     from bridge.clock import Clock
-    from bridge.directory import BindResult, EntryStream, RootDSE, SearchRequest
+    from bridge.directory import BindResult, EntryStream, FailingServer, RootDSE, SearchRequest
     from bridge.events import Observer
     from bridge.ldap.connection import Connection
     from bridge.ldap.discovery import Discovery
@@ -100,6 +100,11 @@ class LdapDirectory:
     def servers(self) -> tuple[str, ...]:
         """The URLs of the servers that are known now, those that are asked first at the front."""
         return self._servers.urls
+
+    @property
+    def failing_servers(self) -> tuple[FailingServer, ...]:
+        """Those of the servers that are set aside, but for those that have to stand a trial."""
+        return self._servers.failing
 
     def set_aside(self, server: str, error: DirectoryError, trial: Callable[[], Awaitable[None]] | None = None) -> None:
         """Ask `server` last until it has been tried in the background."""

@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from bridge.directory import FailingServer
 from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable, summarize
 from bridge.events import ServerRestored, ServerSetAside, ServersKnown
 
@@ -32,6 +33,10 @@ INNER_PART = 0.95
 class _Absence:
     """A server that is set aside."""
 
+    error: DirectoryError
+    """What it has failed with last."""
+    since_s: float
+    """Since when it is away, by the clock that nobody sets."""
     pause_s: float
     """How long after its last failure it is tried."""
     until_s: float
@@ -143,7 +148,7 @@ class Servers:
             if server in self._failed_binds:
                 pause_s = max(pause_s, _double(self._failed_binds[server]))
             self._failed_binds[server] = pause_s
-        absence = self._absent[server] = _Absence(pause_s, now + pause_s, trial=trial)
+        absence = self._absent[server] = _Absence(error, now, pause_s, now + pause_s, trial=trial)
         self._observe(ServerSetAside(self._directory, server.url, error, pause_s))
         absence.task = asyncio.create_task(self._try_until_well(server, absence))
 
@@ -252,6 +257,16 @@ class Servers:
         usable = [server for server in self._servers if server not in self._absent]
         return tuple(server.url for server in (*usable, *self._set_aside))
 
+    @property
+    def failing(self) -> tuple[FailingServer, ...]:
+        """Those that are set aside, but for those that have to stand a trial."""
+        now_s = self._clock.monotonic_s()
+        return tuple(
+            FailingServer(server.url, absence.error, now_s - absence.since_s)
+            for server, absence in self._absent.items()
+            if absence.trial is None
+        )
+
     async def aclose(self) -> None:
         """Nothing is tried any more."""
         tasks = [absence.task for absence in self._absent.values() if absence.task is not None]
@@ -268,6 +283,7 @@ class Servers:
                 if absence.trial is not None:
                     await absence.trial()
             except DirectoryError as error:
+                absence.error = error
                 # Security: a service account that is refused here may be locked by being tried.
                 is_refused = isinstance(error, DirectoryRefused)
                 absence.pause_s = _LONGEST_PAUSE_S if is_refused else _double(absence.pause_s)

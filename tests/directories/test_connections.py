@@ -342,6 +342,30 @@ async def test_server_that_takes_no_user_binds_is_left_after_one_login(
         assert second.binds_of(f"uid=carl,{PEOPLE}") == 1
 
 
+async def test_health_tells_of_a_server_that_stays_set_aside(start_slapd: StartSlapd, tmp_path: Path) -> None:
+    """Its service account is locked at one replica: everything works by the other one, until that goes, too."""
+    clock = ManualClock(time.time())
+    async with setting(start_slapd, tmp_path, server_count=2, clock=clock) as found:
+        first, _ = found.proxies
+        first.answer_binds(49, only=READER.__eq__)
+        first.close_existing(rst=True)
+        assert await found.client.auth("anna", "Pass-anna")
+        assert found.is_set_aside(first)
+        assert await found.problems() == []
+        clock.advance(61)
+        assert await found.client.auth("anna", "Pass-anna")
+        assert await found.problems() == ["server_failing"]
+        (endpoint,) = found.client.service.bridge.health().endpoints
+        (problem,) = endpoint.problems
+        assert first.url in problem.message
+        assert "invalidCredentials (49)" in problem.message
+        assert clock.now_s() - problem.since_s == pytest.approx(61, abs=1)
+        first.heal()
+        found.directory.forgive_refusal()
+        found.directory._servers.welcome(found.directory._servers.named(first.url))
+        assert await found.problems() == []
+
+
 def go_away(proxy: LdapProxy) -> None:
     proxy.stop_listening()
     proxy.close_existing(rst=True)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import asynccontextmanager
 
 from bridge.demo.matching import matches
-from bridge.directory import BindResult, Entry, EntryStream, LookUp, RootDSE, Scope, SearchRequest
+from bridge.directory import BindResult, Entry, EntryStream, FailingServer, LookUp, RootDSE, Scope, SearchRequest
 from bridge.errors import BridgeError, DirectoryError, DirectoryUnavailable
 from bridge.events import Event
 from bridge.mapping import AccountState, AttributeMap, IdForm, parse_item
@@ -32,6 +32,8 @@ def person(uid: str, user_id: str | None = None, *, mail: tuple[str, ...] = (), 
 
 class MemoryDirectory:
     """A directory of given entries, which fails when it is told to, and counts what it is asked."""
+
+    failing_servers: tuple[FailingServer, ...] = ()
 
     def __init__(self, *entries: Entry, name: str = "memory", url: str = "memory:") -> None:
         self.name = name
@@ -94,6 +96,8 @@ class MemoryServers:
 
     The first one answers that is not down, nor has been set aside, nor is avoided.
     """
+
+    failing_servers: tuple[FailingServer, ...] = ()
 
     def __init__(self, *servers: MemoryDirectory) -> None:
         self.name = servers[0].name
