@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 
 from bridge.errors import DirectoryUnavailable
 
@@ -61,7 +62,8 @@ class Limiter:
             await place
         except asyncio.CancelledError:
             if place.cancelled():
-                self._waiting.remove(place)
+                with suppress(ValueError):  # whoever left in this very turn may have passed over it already
+                    self._waiting.remove(place)
             else:  # the place had been handed over already
                 self._free_count += 1
                 self._let_next_in()
