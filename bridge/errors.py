@@ -25,7 +25,7 @@ BridgeError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,6 +59,15 @@ class BridgeError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+    def kept(self) -> Self:
+        """The same error for whoever keeps it, without its traceback and cause.
+
+        They hold the frames that it has passed through, and with them whatever was in flight: answers, passwords.
+        """
+        copy = type(self).__new__(type(self), *self.args)
+        copy.__dict__.update(self.__dict__)
+        return copy
 
 
 class ConfigurationError(BridgeError):
@@ -150,6 +159,12 @@ class DirectoryError(BridgeError):
         self.diagnostic_message = diagnostic_message
         self.parts: tuple[DirectoryError, ...] = ()
         """What each server has said, where the error stands for several."""
+
+    def kept(self) -> Self:
+        """The same error, and what each server has said, without tracebacks and causes."""
+        copy = super().kept()
+        copy.parts = tuple(copy if part is self else part.kept() for part in self.parts)
+        return copy
 
     @property
     def where(self) -> str:

@@ -48,7 +48,7 @@ class LoginHealth:
     def note_failure(self, directory: str, error: BridgeError) -> None:
         """Note that a login could not be decided."""
         failing = self._failing.setdefault(directory, _Failing(self._clock.now_s()))
-        failing.last_s, failing.error = self._clock.monotonic_s(), error
+        failing.last_s, failing.error = self._clock.monotonic_s(), error.kept()
         failing.count += 1
 
     def note_answer(self, directory: str) -> None:

@@ -98,7 +98,7 @@ class UserBinds:
                 outcome = self._weigh(attempt, evidence)
                 result = replace(result, rejection=evidence.reason)
         except BridgeError as error:
-            failure = error
+            failure = error.kept()
             outcome = Outcome.UNKNOWN if isinstance(error, OutcomeUnknown) else Outcome.NOTHING
             raise
         finally:
@@ -136,7 +136,7 @@ class UserBinds:
                 if sharer.done():
                     continue
                 if failure is not None:
-                    sharer.set_exception(failure)
+                    sharer.set_exception(failure.kept())
                     sharer.exception()  # whoever waits may go away in this very moment, and nobody would fetch it
                 else:
                     sharer.set_result(result)  # None where the one that was bound went away: they try for themselves

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 from bridge.errors import DirectoryUnavailable
 from bridge.ldap import messages
 from bridge.ldap.entries import EntryReader
+from bridge.ldap.messages import Response
+from bridge.ldap.results import SIZE_LIMIT_EXCEEDED
 from bridge.syntax.ber import BerError, message_size, read_header
 
 if TYPE_CHECKING:
     from bridge.directory import Entry, SearchRequest
-    from bridge.ldap.messages import Response
     from bridge.ldap.pace import Pace
     from bridge.ldap.settings import Limits
     from bridge.model import Secret
@@ -67,10 +68,14 @@ class Exchange:
     entries: list[Entry] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
     """The first URI of each continuation reference."""
+    entry_limit_count: int = 0
+    """More entries than these are not taken; 0 for no limit."""
+    received_bytes: int = 0
+    """The length of what has come for it."""
 
     def answer_by(self, other: Exchange, response: Response) -> None:
         """End with what another exchange has brought: the same search on another connection was faster."""
-        self.entries, self.references = other.entries, other.references
+        self.entries, self.references, self.received_bytes = other.entries, other.references, other.received_bytes
         self.done.set_result(response)
 
 
@@ -92,6 +97,8 @@ class Connection(asyncio.BufferedProtocol):
         self._poll: select.poll | None = None
         self._entry_reader = EntryReader(limits.message_bytes)
         self._gathered: list[bytes] = []
+        self._in_flight_bytes = 0
+        """The length of what has come for all that is in flight."""
         self._streaming: Exchange | None = None
         """The search whose entry came last: more of them will follow."""
         self.received_count = 0
@@ -111,7 +118,9 @@ class Connection(asyncio.BufferedProtocol):
         self._require_transport()
         message_id = self._next_id()
         self._gather(messages.write_search(message_id, search, controls))
-        return self._expect(message_id, messages.SEARCH_DONE)
+        exchange = self._expect(message_id, messages.SEARCH_DONE)
+        exchange.entry_limit_count = search.size_limit_count
+        return exchange
 
     async def bind(self, dn: str, password: Secret, controls: bytes = b"") -> Response:
         """The answer to one simple bind. Nothing else may be in flight (RFC 4511 §4.2.1).
@@ -144,7 +153,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def abandon(self, exchange: Exchange) -> None:
         """Give up an operation that is in flight; what still comes for it is dropped."""
-        if self._exchanges.pop(exchange.message_id, None) is not None and self.is_usable:
+        if self._exchanges.pop(exchange.message_id, None) is None:
+            return
+        self._in_flight_bytes -= exchange.received_bytes
+        # An error may keep the exchange alive for a while.
+        exchange.entries, exchange.references = [], []
+        if self.is_usable:
             self._gather(messages.write_abandon(self._next_id(), exchange.message_id))  # behind what it abandons
 
     @property
@@ -284,14 +298,23 @@ class Connection(asyncio.BufferedProtocol):
         if exchange.message_id not in self._exchanges:
             return position
         entries = exchange.entries
-        room = self._limits.entry_count - len(entries)
-        position = self._entry_reader.read_run(data, position, exchange.message_id, entries, room)
-        if position == len(data):
+        room = (exchange.entry_limit_count or self._limits.entry_count) - len(entries)
+        stop = self._entry_reader.read_run(data, position, exchange.message_id, entries, room)
+        self._count(exchange, stop - position)
+        if stop == len(data):
             self._streaming = exchange
-        return position
+        return stop
+
+    def _count(self, exchange: Exchange, size_bytes: int) -> None:
+        """Note what has come for an exchange. Raises `BerError` where it is more than is kept for all of them."""
+        exchange.received_bytes += size_bytes
+        self._in_flight_bytes += size_bytes
+        if self._in_flight_bytes > self._limits.in_flight_bytes:
+            raise BerError(f"more than {self._limits.in_flight_bytes} bytes came for what was asked")
 
     def _dispatch(self, data: bytes, position: int, end: int) -> None:
         """Hands one whole message to the exchange that waits for it."""
+        size_bytes = end - position
         _, position, end = read_header(data, position, end)
         _, start, position = read_header(data, position, end)
         message_id = int.from_bytes(data[start:position], "big", signed=True)
@@ -305,11 +328,17 @@ class Connection(asyncio.BufferedProtocol):
                 raise BerError(f"an answer came for message {message_id}, which was never sent")
         elif kind == exchange.answer_kind:
             response = messages.read_response(data, kind, start, stop, end)
-            del self._exchanges[message_id]
-            if not exchange.done.done():
-                exchange.done.set_result(response)
+            self._end(exchange, response)
         else:
+            self._count(exchange, size_bytes)
             self._receive_part(exchange, kind, data, start, stop)
+
+    def _end(self, exchange: Exchange, response: Response) -> None:
+        """Hand over the answer; what has come before it is the caller's now."""
+        del self._exchanges[exchange.message_id]
+        self._in_flight_bytes -= exchange.received_bytes
+        if not exchange.done.done():
+            exchange.done.set_result(response)
 
     def _receive_part(self, exchange: Exchange, kind: int, data: bytes, start: int, stop: int) -> None:
         """Keeps what comes before the end of a search."""
@@ -321,6 +350,9 @@ class Connection(asyncio.BufferedProtocol):
         ):
             raise BerError(f"a message with the tag 0x{kind:02x} answers no request of ours")
         if kind == messages.SEARCH_ENTRY:
+            if len(exchange.entries) == exchange.entry_limit_count > 0:
+                self._end_at_limit(exchange)
+                return
             if len(exchange.entries) >= self._limits.entry_count:
                 raise BerError(f"more than {self._limits.entry_count} entries came for one search")
             exchange.entries.append(self._entry_reader.read(data, start, stop))
@@ -329,6 +361,11 @@ class Connection(asyncio.BufferedProtocol):
             if len(exchange.references) >= self._limits.reference_count:
                 raise BerError(f"more than {self._limits.reference_count} references came for one search")
             exchange.references.append(next(iter(messages.read_reference(data, start, stop)), ""))
+
+    def _end_at_limit(self, exchange: Exchange) -> None:
+        """Give up a search that brings more than was asked for, as if the server had kept to its size limit."""
+        self._gather(messages.write_abandon(self._next_id(), exchange.message_id))
+        self._end(exchange, Response(messages.SEARCH_DONE, SIZE_LIMIT_EXCEEDED))
 
     def _receive_notice(self, notice: Response) -> None:
         """An unsolicited message: the only one that there is announces the end (RFC 4511 §4.4)."""
@@ -370,7 +407,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _require_transport(self) -> asyncio.Transport:
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.kept()
         if self._transport is None or self._transport.is_closing():
             raise self.peer.unavailable("the connection is closed")
         return self._transport
@@ -381,9 +418,11 @@ class Connection(asyncio.BufferedProtocol):
             self._failure = error
         exchanges, self._exchanges = self._exchanges, {}
         for exchange in exchanges.values():
+            exchange.entries, exchange.references = [], []
             if not exchange.done.done():
-                exchange.done.set_exception(self._failure)
+                exchange.done.set_exception(self._failure.kept())
                 exchange.done.exception()
+        self._incomplete, self._in_flight_bytes = bytearray(), 0
 
     def _has_unread_input(self) -> bool:
         """Whether bytes, or the end of the stream, have arrived that the event loop has not seen yet."""

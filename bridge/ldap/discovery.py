@@ -76,8 +76,7 @@ class Discovery:
             self._task = asyncio.create_task(self._keep())
         await self._has_answer.wait()
         if not self._servers and self._failure is not None:
-            known = self._failure
-            raise DirectoryUnavailable(known.detail, directory=self._directory, remedy=known.remedy) from known
+            raise self._failure.kept()
 
     async def aclose(self) -> None:
         """The DNS is not asked any more."""
@@ -90,7 +89,7 @@ class Discovery:
             try:
                 pause_s = await self.refresh()
             except DirectoryUnavailable as error:
-                self._failure, pause_s = error, _RETRY_S
+                self._failure, pause_s = error.kept(), _RETRY_S
                 self._observe(DiscoveryFailed(self._directory, error, len(self._servers)))
             self._has_answer.set()
             await self._sleep(pause_s)

@@ -94,6 +94,7 @@ class PagedSearch:
         self.server = connection.peer.server
         self.page_count = 0
         self.entry_count = 0
+        self._received_bytes = 0
         self.ignored_reference_count = 0
 
     async def read(self, searches: Sequence[SearchRequest]) -> AsyncIterator[Sequence[Entry]]:
@@ -174,6 +175,7 @@ class PagedSearch:
     def _count(self, search: SearchRequest, exchange: Exchange) -> None:
         self.page_count += 1
         self.entry_count += len(exchange.entries)
+        self._received_bytes += exchange.received_bytes
         self._observe(ListingProgressed(self._settings.directory, self.page_count, self.entry_count))
         limits = self._settings.limits
         if self.page_count > limits.page_count or self.entry_count > limits.entry_count:
@@ -182,6 +184,8 @@ class PagedSearch:
                 f"more than {limits.page_count} pages or {limits.entry_count} entries came",
                 "Narrow users.filter.",
             )
+        if self._received_bytes > limits.listing_bytes:
+            raise self._incomplete(search, f"more than {limits.listing_bytes} bytes came", "Narrow users.filter.")
 
     def _incomplete(
         self,

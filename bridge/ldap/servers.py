@@ -148,7 +148,7 @@ class Servers:
             if server in self._failed_binds:
                 pause_s = max(pause_s, _double(self._failed_binds[server]))
             self._failed_binds[server] = pause_s
-        absence = self._absent[server] = _Absence(error, now, pause_s, now + pause_s, trial=trial)
+        absence = self._absent[server] = _Absence(error.kept(), now, pause_s, now + pause_s, trial=trial)
         self._observe(ServerSetAside(self._directory, server.url, error, pause_s))
         absence.task = asyncio.create_task(self._try_until_well(server, absence))
 
@@ -197,11 +197,10 @@ class Servers:
                 else:
                     async with asyncio.timeout(share_s):
                         found = await attempt(server)
-            except TimeoutError as error:
+            except TimeoutError:
                 failure: DirectoryError = self._slow(server, share_s)
-                failure.__cause__ = error
             except DirectoryError as error:
-                failure = error
+                failure = error.kept()  # an error that this frame holds, and that holds this frame, would stay with it
             else:
                 for failed, reason in failures:
                     self.set_aside(failed, reason)
@@ -283,7 +282,7 @@ class Servers:
                 if absence.trial is not None:
                     await absence.trial()
             except DirectoryError as error:
-                absence.error = error
+                absence.error = error.kept()
                 # Security: a service account that is refused here may be locked by being tried.
                 is_refused = isinstance(error, DirectoryRefused)
                 absence.pause_s = _LONGEST_PAUSE_S if is_refused else _double(absence.pause_s)

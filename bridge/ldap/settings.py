@@ -80,6 +80,10 @@ class Limits:
 
     message_bytes: int = 16 * 1024 * 1024
     """One message; a group of 100,000 members has some 8 MB."""
+    in_flight_bytes: int = 128 * 1024 * 1024
+    """What has come for all that is in flight on one connection: a page, or some look-ups."""
+    listing_bytes: int = 4 * 1024 * 1024 * 1024
+    """All pages of one listing."""
     entry_count: int = 5_000_000
     """Entries of one listing: above the largest directory that MailStore could archive."""
     page_count: int = 100_000

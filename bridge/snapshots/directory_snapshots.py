@@ -268,7 +268,7 @@ class DirectorySnapshots:
             raise
 
     def _fail(self, error: BridgeError) -> None:
-        self.failure = error
+        self.failure = error.kept()
         self.failing_since_s = self.failing_since_s or self._clock.now_s()
 
     async def _keep(self, snapshot: Snapshot) -> None:

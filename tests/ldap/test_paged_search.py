@@ -487,6 +487,86 @@ async def test_listing_with_a_range_that_does_not_come_is_an_error() -> None:
             await list_all(server)
 
 
+UNTRUE_RANGES: dict[str, list[tuple[str, dict[str, list[bytes]]]]] = {
+    "the first piece begins later": [(f"uid=u,{PEOPLE}", {"mail;range=5-*": [b"a@e"]})],
+    "two pieces at once": [(f"uid=u,{PEOPLE}", {"mail;range=0-0": [b"a@e"], "mail;range=1-*": [b"b@e"]})],
+    "plain values beside a range": [(f"uid=u,{PEOPLE}", {"mail": [b"x@e"], "mail;range=0-*": [b"a@e"]})],
+    "fewer values than it says": [(f"uid=u,{PEOPLE}", {"mail;range=0-9": [b"a@e"]})],
+    "more values than it says": [(f"uid=u,{PEOPLE}", {"mail;range=0-0": [b"a@e", b"b@e"]})],
+    "no values": [(f"uid=u,{PEOPLE}", {"mail;range=0-9": []})],
+    "a range that ends before it begins": [(f"uid=u,{PEOPLE}", {"mail;range=1-0": []})],
+    "a number without end": [(f"uid=u,{PEOPLE}", {f"mail;range=0-{'9' * 5000}": [b"a@e"]})],
+    "a beginning without end": [(f"uid=u,{PEOPLE}", {f"mail;range={'0' * 5000}-*": [b"a@e"]})],
+    "no numbers": [(f"uid=u,{PEOPLE}", {"mail;range=a-b": [b"a@e"]})],
+    "no end": [(f"uid=u,{PEOPLE}", {"mail;range=0": [b"a@e"]})],
+    "the rest of another entry": [
+        (f"uid=u,{PEOPLE}", {"mail;range=0-0": [b"a@e"]}),
+        (f"uid=v,{PEOPLE}", {"mail;range=1-*": [b"b@e"]}),
+    ],
+    "the rest of another attribute": [
+        (f"uid=u,{PEOPLE}", {"mail;range=0-0": [b"a@e"]}),
+        (f"uid=u,{PEOPLE}", {"cn;range=1-*": [b"b@e"]}),
+    ],
+    "the same piece again": [
+        (f"uid=u,{PEOPLE}", {"mail;range=0-0": [b"a@e"]}),
+        (f"uid=u,{PEOPLE}", {"mail;range=0-0": [b"a@e"]}),
+    ],
+    "a hole": [
+        (f"uid=u,{PEOPLE}", {"mail;range=0-0": [b"a@e"]}),
+        (f"uid=u,{PEOPLE}", {"mail;range=2-*": [b"b@e"]}),
+    ],
+    "the rest without a range": [
+        (f"uid=u,{PEOPLE}", {"mail;range=0-0": [b"a@e"]}),
+        (f"uid=u,{PEOPLE}", {"mail": [b"b@e"]}),
+    ],
+}
+
+
+def answers(entries: list[tuple[str, dict[str, list[bytes]]]]) -> OnSearch:
+    """A server that answers one search after the other with an entry."""
+    left = iter(entries)
+
+    async def script(session: Session, message: wire.Message, request: wire.ReceivedSearch) -> bool:
+        dn, attributes = next(left)
+        entry(session, message, dn, uid=[b"u"], **attributes)
+        end(session, message, controls=wire.write_paging(b""))
+        return True
+
+    return script
+
+
+@pytest.mark.parametrize("entries", UNTRUE_RANGES.values(), ids=UNTRUE_RANGES.keys())
+async def test_range_that_is_not_what_it_says_makes_a_listing_incomplete(
+    entries: list[tuple[str, dict[str, list[bytes]]]],
+) -> None:
+    """A value that is lost on the way is a lost address, or a lost member."""
+    async with FaultyServer(small_directory(), on_search=answers(entries)) as server:
+        with pytest.raises(SearchIncomplete):
+            await list_all(server)
+
+
+TRUE_RANGES: dict[str, list[tuple[str, dict[str, list[bytes]]]]] = {
+    "all at once": [(f"uid=u,{PEOPLE}", {"mail;range=0-*": [b"a@e", b"b@e"]})],
+    "the attribute without values beside it": [(f"uid=u,{PEOPLE}", {"mail": [], "mail;range=0-*": [b"a@e", b"b@e"]})],
+    "the DN in another spelling": [
+        (f"uid=u,{PEOPLE}", {"mail;range=0-0": [b"a@e"]}),
+        (f"UID=U, {PEOPLE}", {"mail;range=1-*": [b"b@e"]}),
+    ],
+    "an empty last piece": [
+        (f"uid=u,{PEOPLE}", {"mail;range=0-1": [b"a@e", b"b@e"]}),
+        (f"uid=u,{PEOPLE}", {"mail;range=2-*": []}),
+    ],
+}
+
+
+@pytest.mark.parametrize("entries", TRUE_RANGES.values(), ids=TRUE_RANGES.keys())
+async def test_ranges_are_joined(entries: list[tuple[str, dict[str, list[bytes]]]]) -> None:
+    """What servers send that may be trusted."""
+    async with FaultyServer(small_directory(), on_search=answers(entries)) as server:
+        found, _, _ = await list_all(server)
+    assert found[0].attributes == {"uid": [b"u"], "mail": [b"a@e", b"b@e"]}
+
+
 STAFF = f"cn=staff,{BASE}"
 
 

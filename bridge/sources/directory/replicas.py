@@ -75,7 +75,7 @@ class Replicas:
 
     def bar(self, server: str, error: NoReplica) -> None:
         """Have the server asked last, until it knows those who are listed."""
-        self._strangers.setdefault(server, Stranger(error, self._source.clock.now_s()))
+        self._strangers.setdefault(server, Stranger(error.kept(), self._source.clock.now_s()))
         self._source.directory.set_aside(server, error, lambda: self.check(server))
 
     async def check_others(self, server: str) -> None:
