@@ -187,6 +187,11 @@ class Connection(asyncio.BufferedProtocol):
         """Whether an attribute of any entry came in pieces (`member;range=0-1499`)."""
         return self._entry_reader.has_ranges
 
+    @property
+    def has_long_names(self) -> bool:
+        """Whether an entry has come whose DN is longer than may be."""
+        return self._entry_reader.has_long_names
+
     def keep_alive(self) -> None:
         """Have the system ask a silent peer for a sign of life, and close the connection where none comes."""
         transport = self._require_transport()

@@ -10,8 +10,13 @@ before; the same octets mean the same lengths, so one look into a dictionary tak
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bridge.directory import Entry
 from bridge.syntax.ber import OCTET_STRING, SEQUENCE, SET, BerError, write_integer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _SEARCH_ENTRY = 0x64
 _SHORT_FORM_LIMIT = 0x80
@@ -20,6 +25,9 @@ _ONE_OCTET, _TWO_OCTETS = 0x81, 0x82
 _VALUE_HEADER_BYTES = 2
 """The tag of a value, and its length where that is less than 128."""
 _LENGTH_OCTETS_MAX_COUNT = 4
+_SHOWN_CHARACTERS = 100
+DN_MAX_BYTES = 8 * 1024
+"""A name that is longer is refused, and never shortened: a part of it is another name."""
 
 
 class _Step:
@@ -39,7 +47,7 @@ class _Step:
 class EntryReader:
     """Reads the entries of one connection; remembers what comes again and again."""
 
-    __slots__ = ("_first", "_header_count", "_message_limit_bytes", "_steps", "has_ranges")
+    __slots__ = ("_first", "_header_count", "_message_limit_bytes", "_steps", "has_long_names", "has_ranges")
 
     _DESCRIPTIONS_MAX_COUNT = 1000
     _HEADERS_MAX_COUNT = 10_000
@@ -52,6 +60,8 @@ class EntryReader:
         self._header_count = 0
         self.has_ranges = False
         """Whether an attribute has come in pieces (`member;range=0-1499`)."""
+        self.has_long_names = False
+        """Whether an entry has come whose DN is longer than `DN_MAX_BYTES`."""
 
     def read(self, data: bytes, position: int, end: int) -> Entry:
         """The entry whose SearchResultEntry content lies between `position` and `end`.
@@ -119,6 +129,7 @@ class EntryReader:
             position = start + dn_bytes
         else:
             start, position = _element(data, position, end, OCTET_STRING)
+            self.has_long_names = self.has_long_names or position - start > DN_MAX_BYTES
         dn = data[start:position].decode("utf-8", "surrogateescape")
         length = data[position + 1]
         if data[position] == SEQUENCE and length == _ONE_OCTET:
@@ -198,6 +209,14 @@ class EntryReader:
             if len(self._steps) < self._DESCRIPTIONS_MAX_COUNT:
                 self._steps[raw] = known
         return known
+
+
+def find_long_name(entries: Iterable[Entry]) -> str | None:
+    """The beginning of the first DN that is longer than `DN_MAX_BYTES`, or None."""
+    for entry in entries:
+        if len(entry.dn.encode("utf-8", "surrogateescape")) > DN_MAX_BYTES:
+            return entry.dn[:_SHOWN_CHARACTERS]
+    return None
 
 
 def _values(data: bytes, position: int, stop: int) -> list[bytes]:

@@ -13,9 +13,10 @@ from bridge.deadlines import Deadlines
 from bridge.directory import Scope
 from bridge.errors import DirectoryError, DirectoryUnavailable, SearchIncomplete
 from bridge.ldap.ages import Ages
+from bridge.ldap.entries import find_long_name
 from bridge.ldap.ranges import complete_ranges
 from bridge.ldap.references import find_needed
-from bridge.ldap.results import NO_SUCH_OBJECT, OVERLOADED, SIZE_LIMIT_EXCEEDED, SUCCESS, search_error
+from bridge.ldap.results import NO_SUCH_OBJECT, OVERLOADED, SIZE_LIMIT_EXCEEDED, SUCCESS, long_name_error, search_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -224,6 +225,8 @@ class LookupConnections:
                 remedy="Configure that server as a directory, or set `referrals: ignore` if nobody in there matters.",
             )
         entries = exchange.entries
+        if connection.has_long_names and (name := find_long_name(entries)) is not None:
+            raise long_name_error(name, connection.peer)
         if connection.has_ranges:
             entries = await complete_ranges(entries, connection, self._settings.limits)
         return tuple(entries)

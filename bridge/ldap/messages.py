@@ -62,6 +62,8 @@ _PLAIN_SUCCESS = (
     + ber.write_octets(b"")  # the matched DN
     + ber.write_octets(b"")  # the diagnostic message
 )
+_DIAGNOSTIC_MAX_BYTES = 1024
+"""Words for people, which are searched for causes and shown: the longest that servers are known to send have 300."""
 _NO_ATTRIBUTES = "1.1"
 """RFC 4511 §4.5.1.8."""
 
@@ -160,7 +162,7 @@ def read_response(data: bytes, kind: int, start: int, stop: int, end: int) -> Re
     reader = ber.Reader(data, start, stop)
     result_code = reader.read_integer(ber.ENUMERATED)
     reader.read_octets()  # matchedDN: nothing asks for it
-    diagnostic_message = _text(reader.read_octets())
+    diagnostic_message = _text(reader.read_octets()[:_DIAGNOSTIC_MAX_BYTES])
     referrals = _read_uris(reader.read_inner(_REFERRAL)) if reader.peek_tag() == _REFERRAL else ()
     sasl_credentials = None
     if kind == BIND_RESPONSE and reader.peek_tag() == _SASL_CREDENTIALS:

@@ -13,9 +13,10 @@ from bridge.directory import Scope
 from bridge.errors import SearchIncomplete
 from bridge.events import ListingProgressed
 from bridge.ldap import messages
+from bridge.ldap.entries import find_long_name
 from bridge.ldap.ranges import complete_ranges
 from bridge.ldap.references import find_needed
-from bridge.ldap.results import SUCCESS, search_error
+from bridge.ldap.results import SUCCESS, long_name_error, search_error
 from bridge.syntax.ber import BerError
 
 if TYPE_CHECKING:
@@ -136,6 +137,8 @@ class PagedSearch:
         if response.diagnostic_message:
             raise self._incomplete(search, f"a page came with the message {response.diagnostic_message!r}")
         self._check_references(search, exchange)
+        if self._connection.has_long_names and (name := find_long_name(exchange.entries)) is not None:
+            raise long_name_error(name, self._connection.peer)
         cookie = self._read_cookie(search, response)
         if cookie and (fault := progress.find_fault(cookie, exchange)):
             raise self._incomplete(search, *fault)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from bridge.ldap.settings import LdapSettings
 
+_URI_MAX_CHARACTERS = 8 * 1024
+_SHOWN_CHARACTERS = 200
 _LDAP_URL = re.compile(r"ldaps?://[^/?]*/([^?]*)", re.IGNORECASE)
 
 
@@ -23,7 +25,7 @@ def is_ignored(uri: str, ignored: Iterable[str]) -> bool:
     partition, but somebody's folder. What can't be read is not ignored.
     """
     found = _LDAP_URL.fullmatch(uri.partition("?")[0])
-    if found is None:
+    if found is None or len(uri) > _URI_MAX_CHARACTERS:
         return False
     try:
         name = normalize_dn(unquote_to_bytes(found[1]).decode())
@@ -38,7 +40,8 @@ def _is_of_domain(rdn: Iterable[tuple[str, str]]) -> bool:
 
 
 def find_needed(uris: Iterable[str], settings: LdapSettings) -> str | None:
-    """The first reference behind which there may be users, or None."""
+    """The first reference behind which there may be users, or the beginning of it; or None."""
     if settings.ignore_references:
         return None
-    return next((uri for uri in uris if not is_ignored(uri, settings.ignored_references)), None)
+    needed = next((uri for uri in uris if not is_ignored(uri, settings.ignored_references)), None)
+    return needed if needed is None or len(needed) <= _SHOWN_CHARACTERS else f"{needed[:_SHOWN_CHARACTERS]}…"

@@ -29,6 +29,7 @@ from bridge.ldap.bind_causes import (
     speaks_of_credentials,
     speaks_of_trouble,
 )
+from bridge.ldap.entries import DN_MAX_BYTES
 from bridge.model import Rejection
 
 if TYPE_CHECKING:
@@ -247,6 +248,16 @@ def search_error(response: Response, peer: Peer, base: str) -> DirectoryError:
     if code in (UNWILLING_TO_PERFORM, UNAVAILABLE_CRITICAL_EXTENSION, SUCCESS):
         return _error(SearchIncomplete, place, response, peer, _LOG)
     return _error(SearchInvalid, place, response, peer, _SEARCH_WRONG)
+
+
+def long_name_error(beginning: str, peer: Peer) -> SearchIncomplete:
+    """The error for an entry whose DN is too long to be compared with others."""
+    return SearchIncomplete(
+        f"the DN that begins with {beginning!r} is longer than {DN_MAX_BYTES} bytes",
+        directory=peer.directory,
+        server=peer.server,
+        remedy="Leave this entry out by users.filter or users.bases.",
+    )
 
 
 def _bind_error(response: Response, peer: Peer, unknown: type[DirectoryUnavailable]) -> DirectoryError:

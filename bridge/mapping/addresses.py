@@ -14,6 +14,9 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _PLAIN_ADDRESS = re.compile(r"[A-Za-z0-9.+_-]+@[A-Za-z0-9.-]+")
 _ADDRESS = re.compile(r'(?:"[^"\x00-\x1f\x7f]+"|[^\s"@<>(),;:\x00-\x1f\x7f]+)@[^\s"@<>(),;:\[\]\x00-\x1f\x7f]+')
 
+_DOMAIN_MAX_CHARACTERS = 253
+"""RFC 1035 §2.3.4, in text."""
+
 
 @dataclass(frozen=True, slots=True)
 class AddressRules:
@@ -73,6 +76,8 @@ def _unique(addresses: Sequence[str]) -> tuple[str, ...]:
 
 def fold_domain(domain: str) -> str:
     """What two spellings of one domain have in common: lower case, and letters instead of `xn--` (RFC 5891)."""
+    if len(domain) > _DOMAIN_MAX_CHARACTERS:  # no domain; Punycode would take quadratic time
+        return domain.lower()
     try:
         return domain.encode("ascii").decode("idna").lower()
     except UnicodeError:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bridge.mapping.items import Item
     from bridge.syntax.times import TimeForm
 
+_NUMBER = re.compile(r"-?[0-9]{1,20}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ARCHIVE_NAME_REPLACES = re.compile(r'["<>|:\\/]')
 _GUID_BYTES = 16
@@ -75,7 +76,7 @@ class AccountState:
         if self.equals is not None:
             return any(value.lower() == self.equals.lower() for value in values)
         if self.bit is not None:
-            return any(int(value) & self.bit for value in values if re.fullmatch(r"-?\d+", value, re.ASCII))
+            return any(int(value) & self.bit for value in values if _NUMBER.fullmatch(value))
         form = self.past or self.future
         if form is not None:
             times_s = [found_s for value in values if (found_s := parse_time_s(value, form)) is not None]

@@ -128,14 +128,18 @@ def _parse_value(raw: str) -> bytes:
     text = raw.lstrip(" ")
     if text.startswith("#"):
         return _parse_hexadecimal(text.rstrip(" "))
-    while text.endswith(" ") and not re.search(r"(?<!\\)(?:\\\\)*\\ \Z", text):
-        text = text[:-1]
+    trimmed = text.rstrip(" ")
+    text = text[: len(trimmed) + 1] if _ends_in_escape(trimmed) else trimmed  # an escaped blank counts
     if len(text) > 1 and text.startswith('"') and text.endswith('"'):
         text = text[1:-1]
-    value = text.encode()
-    if re.search(rb"(?<!\\)(?:\\\\)*\\\Z", value):
+    if _ends_in_escape(text):
         raise DNError(f"a backslash escapes nothing in {raw!r}")
-    return _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()) if found[1] else found[2], value)
+    return _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()) if found[1] else found[2], text.encode())
+
+
+def _ends_in_escape(text: str) -> bool:
+    """Whether the last backslash waits for what it escapes: one that another one escapes does not."""
+    return (len(text) - len(text.rstrip("\\"))) % 2 == 1
 
 
 def _parse_hexadecimal(text: str) -> bytes:

@@ -14,7 +14,7 @@ from bridge.directory import Entry, Scope, SearchRequest
 from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable, SearchIncomplete, SearchInvalid
 from bridge.events import Event, OperationEnded
 from bridge.ldap.directory import LdapDirectory
-from bridge.ldap.references import is_ignored
+from bridge.ldap.references import find_needed, is_ignored
 from bridge.ldap.settings import LdapSettings, Limits, ServerAddress
 from bridge.mapping import AttributeMap, parse_item
 from bridge.model import Secret
@@ -485,6 +485,37 @@ async def test_listing_with_a_range_that_does_not_come_is_an_error() -> None:
     async with FaultyServer(small_directory(), on_search=ranged(25, 10, broken_at=10)) as server:
         with pytest.raises(SearchIncomplete, match="mail;range=10-"):
             await list_all(server)
+
+
+@pytest.mark.parametrize(("dn_bytes", "is_taken"), [(8 * 1024, True), (8 * 1024 + 1, False)])
+async def test_dn_that_is_too_long_is_refused_and_never_shortened(dn_bytes: int, is_taken: bool) -> None:
+    """A part of a name is another name: the listing is incomplete, and a login is an error."""
+    rest = f",{PEOPLE}"
+    dn = f"uid={'x' * (dn_bytes - len(rest) - 4)}{rest}"
+    script = answers([(dn, {"mail": [b"a@e"]})] * 2)
+    async with FaultyServer(small_directory(), on_search=script) as server:
+        directory = LdapDirectory(settings(server), lambda _event: None)
+        try:
+            if is_taken:
+                assert [entry.dn for entry in (await directory.look_up(SEARCH)).entries] == [dn]
+                assert [entry.dn for entry in (await list_all(server))[0]] == [dn]
+                return
+            with pytest.raises(SearchIncomplete, match="longer than 8192 bytes"):
+                await directory.look_up(SEARCH)
+            with pytest.raises(SearchIncomplete, match="longer than 8192 bytes"):
+                await list_all(server)
+        finally:
+            await directory.aclose()
+
+
+def test_long_reference_is_never_ignored_and_shown_in_part() -> None:
+    """What is too long to be read may lead to anybody."""
+    short, long = "ldap://h/CN=Configuration,DC=example,DC=com", f"ldap://h/CN=Configuration,DC={'x' * 8192},DC=com"
+    assert is_ignored(short, ["CN=Configuration"])
+    assert not is_ignored(long, ["CN=Configuration"])
+    found = find_needed([long], LdapSettings("company", (), ignored_references=("CN=Configuration",)))
+    assert found is not None
+    assert len(found) < 300
 
 
 UNTRUE_RANGES: dict[str, list[tuple[str, dict[str, list[bytes]]]]] = {

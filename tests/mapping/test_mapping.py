@@ -148,6 +148,19 @@ def test_account_ends_at_its_time(form: TimeForm, value: bytes, expected: bool) 
     assert not state.applies(entry(), 1.0)
 
 
+@pytest.mark.parametrize("value", [b"9" * 5000, b"-" + b"9" * 5000, b"0" * 5000, b"2" * 21, b"", b"-", b"2 ", b"\xb2"])
+@pytest.mark.parametrize(
+    "state",
+    [
+        AccountState(Rejection.ACCOUNT_DISABLED, "number", bit=2),
+        *(AccountState(Rejection.ACCOUNT_EXPIRED, "number", past=form) for form in TimeForm),
+    ],
+)
+def test_number_that_no_directory_means_is_none(state: AccountState, value: bytes) -> None:
+    """Python itself refuses to read some of them."""
+    assert not state.applies(entry(number=[value]), 1.0)
+
+
 def test_only_lasting_states_exclude() -> None:
     """A lock bars the login and leaves the user in the list; of two states, each question has its own answer."""
     locked, expired = entry(locked=[b"true"]), entry(locked=[b"TRUE"], expired=[b"x"])

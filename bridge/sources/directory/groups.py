@@ -5,6 +5,7 @@ Knows nothing of how groups are read: `group_walking` reads members, `group_clau
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 OBJECT_SID = "objectSid"
 PRIMARY_GROUP_ID = "primaryGroupID"
 _RID_BYTES = 4
+_RID = re.compile(rb"[0-9]{1,10}")
 
 
 class GroupWay(Enum):
@@ -164,7 +166,7 @@ def primary_group_sid(entry: Entry) -> bytes | None:
     MS-ADA3 §2.120: primaryGroupID is the last part (the RID) of a group in the domain of the user.
     """
     rids, sids = (entry.attributes.get(name.lower(), ()) for name in (PRIMARY_GROUP_ID, OBJECT_SID))
-    if len(rids) != 1 or len(sids) != 1 or not rids[0].isdigit():
+    if len(rids) != 1 or len(sids) != 1 or _RID.fullmatch(rids[0]) is None:
         return None
     rid = int(rids[0])
     if rid >= 1 << (8 * _RID_BYTES):

@@ -16,7 +16,7 @@ from bridge.sources.directory.confirmation import confirm
 from bridge.sources.directory.group_clauses import ClauseMaker
 from bridge.sources.directory.group_entries import Place
 from bridge.sources.directory.group_walking import GROUPS_MAX_COUNT, Walker
-from bridge.sources.directory.groups import GroupRules, GroupWay, ResolvedGroups
+from bridge.sources.directory.groups import GroupRules, GroupWay, ResolvedGroups, primary_group_sid
 from bridge.sources.directory.source import DirectorySource
 from bridge.syntax.filters import render_filter
 from tests.support.manual_clock import ManualClock
@@ -427,3 +427,11 @@ async def test_login_search_leaves_room_for_those_who_are_in_no_group() -> None:
     limits = [source.login_search("dc=e", source.users_filter).size_limit_count for source in (walked, plain)]
     assert limits == [20, 2]
     assert walked.entry_search("uid=anna,dc=e").scope is Scope.BASE
+
+
+@pytest.mark.parametrize("rid", [b"9" * 5000, b"4294967296", b"-1", b"", b"x", b"\xb2"])
+def test_primary_group_that_is_no_number_is_none(rid: bytes) -> None:
+    """Python itself refuses to read some of them."""
+    assert primary_group_sid(Entry("uid=a", {"primarygroupid": [rid], "objectsid": [b"\1" * 28]})) is None
+    found = primary_group_sid(Entry("uid=a", {"primarygroupid": [b"513"], "objectsid": [b"\1" * 28]}))
+    assert found == b"\1" * 24 + b"\x01\x02\0\0"
