@@ -99,6 +99,8 @@ class Connection(asyncio.BufferedProtocol):
         self._gathered: list[bytes] = []
         self._in_flight_bytes = 0
         """The length of what has come for all that is in flight."""
+        self._has_dropped = False
+        """Whether something has come that nobody waits for."""
         self._streaming: Exchange | None = None
         """The search whose entry came last: more of them will follow."""
         self.received_count = 0
@@ -204,7 +206,7 @@ class Connection(asyncio.BufferedProtocol):
         Raises `DirectoryUnavailable` where it is gone, and where the server has said more in clear text than that it
         agrees: nothing of that may be taken for something said under TLS (RFC 4511 §4.14.2).
         """
-        if self._incomplete:
+        if self._incomplete or self._has_dropped:
             raise self.peer.unavailable("the server sent something in clear text after it had agreed to begin TLS")
         return self._require_transport()
 
@@ -331,6 +333,7 @@ class Connection(asyncio.BufferedProtocol):
             # It belongs to an abandoned operation, or to none.
             if not 0 < message_id <= self._last_id:
                 raise BerError(f"an answer came for message {message_id}, which was never sent")
+            self._has_dropped = True
         elif kind == exchange.answer_kind:
             response = messages.read_response(data, kind, start, stop, end)
             self._end(exchange, response)

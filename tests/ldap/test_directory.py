@@ -210,15 +210,28 @@ async def test_start_tls_that_is_refused_sends_no_password() -> None:
         assert server.binds == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"\x30\x50\x02\x01\x02",
+        b"\x30",
+        wire.write_result(1, wire.EXTENDED_RESPONSE, 0),
+        wire.write_result(1, wire.BIND_RESPONSE, 0),
+        wire.write_result(2, wire.BIND_RESPONSE, 0),
+        wire.write_entry(1, ANNA, [("uid", [b"anna"])]),
+        wire.write_notice(52, "going down"),
+        b"HTTP/1.1 200 OK\r\n",
+    ],
+)
 async def test_words_between_start_tls_and_the_handshake_are_not_believed(
-    authority: trustme.CA, make_certificate: Callable[..., tuple[Path, Path]]
+    authority: trustme.CA, make_certificate: Callable[..., tuple[Path, Path]], words: bytes
 ) -> None:
     """Whoever sits in between could put an answer there in clear text (RFC 4511 §4.14.2)."""
     ended = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
-        writer.write(wire.write_result(1, wire.EXTENDED_RESPONSE, 0) + b"\x30\x50\x02\x01\x02")
+        writer.write(wire.write_result(1, wire.EXTENDED_RESPONSE, 0) + words)
         with contextlib.suppress(ConnectionError):
             await reader.read(1000)
         writer.close()
@@ -229,7 +242,7 @@ async def test_words_between_start_tls_and_the_handshake_are_not_believed(
         tls = ssl.create_default_context()
         authority.configure_trust(tls)
         async with directory(ServerAddress("ldap", "127.0.0.1", port, True), tls=tls) as (found, _):
-            with pytest.raises(DirectoryUnavailable, match="in clear text"):
+            with pytest.raises(DirectoryUnavailable, match=r"in clear text|broke the protocol|ended the connection"):
                 await found.bind(ANNA, PASSWORD)
         await asyncio.wait_for(ended.wait(), 5)
 
