@@ -6,6 +6,7 @@ taken; every fault is collected.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,10 @@ Path = tuple[str | int, ...]
 
 _TAG = "tag:yaml.org,2002:"
 _NODES_MAX_COUNT = 100_000
+_DEPTH_MAX_COUNT = 50
+"""Sections inside of each other; a configuration has six."""
+_NUMBER_MAX_CHARACTERS = 20
+"""No setting is larger than 64 bits."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,6 +47,8 @@ class Document:
     lines: dict[Path, int] = field(default_factory=dict)
     """Counted from 1."""
     faults: list[tuple[int, Path, str]] = field(default_factory=list)
+    tags: dict[int, str] = field(default_factory=dict)
+    """What is written as a tag, by the position in the text of the value that has it."""
 
     def line_of(self, path: Path) -> int:
         """The line of a value, or of the nearest thing around it."""
@@ -54,6 +61,8 @@ def read_yaml(text: str) -> Document:
     """The document that `text` writes; what can't be read is among its faults."""
     document = Document()
     try:
+        if not _scan(text, document):
+            return document
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -69,6 +78,25 @@ def read_yaml(text: str) -> Document:
     if node is not None:
         document.value = _construct(node, (), document)
     return document
+
+
+def _scan(text: str, document: Document) -> bool:
+    """Note the tags; False and a fault where the text is nested so deeply that nobody could read it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        mark = event.start_mark
+        assert mark is not None  # noqa: S101 - what is read from a text has a place in it
+        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
+            document.tags[mark.index] = event.tag
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEPTH_MAX_COUNT:
+            sentence = f"is nested more than {_DEPTH_MAX_COUNT} levels deep"
+            document.faults.append((mark.line + 1, (), sentence))
+            return False
+    return True
 
 
 def _ends(node: yaml.Node | None) -> bool:
@@ -87,7 +115,11 @@ def _ends(node: yaml.Node | None) -> bool:
 
 
 def _construct(node: yaml.Node, path: Path, document: Document) -> Any:
-    document.lines.setdefault(path, node.start_mark.line + 1)
+    line = node.start_mark.line + 1
+    document.lines.setdefault(path, line)
+    if (tag := document.tags.get(node.start_mark.index)) is not None:
+        document.faults.append((line, path, f"has the tag {tag}, which means nothing here"))
+        return None
     if isinstance(node, yaml.MappingNode):
         return _construct_mapping(node, path, document)
     if isinstance(node, yaml.SequenceNode):
@@ -102,6 +134,9 @@ def _construct_mapping(node: yaml.MappingNode, path: Path, document: Document) -
         if not isinstance(key_node, yaml.ScalarNode):
             document.faults.append((line, path, "has a key that is no word"))
             continue
+        if (tag := document.tags.get(key_node.start_mark.index)) is not None:
+            document.faults.append((line, path, f"has a key with the tag {tag}, which means nothing here"))
+            continue
         key = str(key_node.value)
         if key in found:
             first = document.lines[(*path, key)]
@@ -114,9 +149,10 @@ def _construct_mapping(node: yaml.MappingNode, path: Path, document: Document) -
 
 def _construct_scalar(node: yaml.Node, path: Path, document: Document) -> Any:
     text, kind = str(node.value), node.tag.removeprefix(_TAG)
+    if kind in ("int", "float") and (fault := _find_number_fault(text)):
+        document.faults.append((node.start_mark.line + 1, path, fault))
+        return None
     match kind:
-        case "str":
-            return text
         case "null":
             return None
         case "bool":
@@ -125,5 +161,11 @@ def _construct_scalar(node: yaml.Node, path: Path, document: Document) -> Any:
             return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
         case "float":
             return float(text)
-    document.faults.append((node.start_mark.line + 1, path, f"has the tag {node.tag}, which means nothing here"))
-    return None
+    return text
+
+
+def _find_number_fault(text: str) -> str | None:
+    if len(text) > _NUMBER_MAX_CHARACTERS:
+        return "is a number with too many digits"
+    is_decimal = not text.startswith(("0o", "0x"))
+    return "is too large a number" if is_decimal and math.isinf(float(text)) else None

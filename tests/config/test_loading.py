@@ -215,6 +215,47 @@ def test_read_yaml_takes_or_faults_any_text(text: str) -> None:
     assert all(line >= 1 and sentence for line, _, sentence in document.faults)
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "sentence"),
+    [
+        ("a:\n  b: " + "[" * 2000, 2, "nested"),
+        ("a:\n" + "".join(f"{' ' * depth}a:\n" for depth in range(1, 2000)), 51, "nested"),
+        ("a:\n  " + "- " * 2000 + "x", 2, "nested"),
+        ("a: " + "{a: " * 60 + "}" * 60, 1, "nested"),
+        ("a: 1\nb: !!int x", 2, "tag"),
+        ("a: 1\nb: !!int 5", 2, "tag"),
+        ("a: 1\nb: !!float x", 2, "tag"),
+        ("a: 1\nb: !!str 5", 2, "tag"),
+        ("a: 1\nb: !!bool x", 2, "tag"),
+        ("a: 1\nb: !!null x", 2, "tag"),
+        ("a: 1\nb: !!binary eA==", 2, "tag"),
+        ("a: 1\nb: !!timestamp 2026-01-31", 2, "tag"),
+        ("a: 1\nb: !!map {a: 1}", 2, "tag"),
+        ("a: 1\nb: !!seq [1]", 2, "tag"),
+        ("a: 1\nb: !!set {a}", 2, "tag"),
+        ("a: 1\nb: !!merge x", 2, "tag"),
+        ("a: 1\nb: ! x", 2, "tag"),
+        ("a: 1\nb: !own x", 2, "tag"),
+        ("a: 1\nb: !<tag:yaml.org,2002:int> x", 2, "tag"),
+        ("a: 1\n!!int x: 1", 2, "tag"),
+        ("%TAG ! tag:example.com,2000:\n---\nb: !x x", 3, "tag"),
+        ("a: 1\nb: " + "9" * 5000, 2, "too many digits"),
+        ("a: 1\nb: -" + "9" * 5000, 2, "too many digits"),
+        ("a: 1\nb: 0x" + "f" * 5000, 2, "too many digits"),
+        ("a: 1\nb: 0o" + "7" * 5000, 2, "too many digits"),
+        ("a: 1\nb: 0." + "9" * 5000, 2, "too many digits"),
+        ("a: 1\nb: 1e" + "9" * 5000, 2, "too many digits"),
+        ("a: 1\nb: 1e999", 2, "too large"),
+        ("a: 1\nb: -1e999", 2, "too large"),
+    ],
+)
+def test_read_yaml_has_no_traps(text: str, line: int, sentence: str) -> None:
+    """What is no number, nested without end, or has a tag, is a fault with its line."""
+    (found,) = read_yaml(text).faults
+    assert found[0] == line
+    assert sentence in found[2]
+
+
 def test_domain_by_itself_is_all_that_discovery_needs() -> None:
     """`discover: example.com` is the section with that domain, for editors too."""
     for text in ("discover: Example.COM.", "discover: {domain: example.com}"):
