@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from bridge.demo import wire
@@ -166,3 +169,28 @@ async def test_allow_from_decides_from_where_an_endpoint_is_asked(
         assert place in found["message"]
         assert "allow_from" in found["message"]
         assert place in log
+
+
+@pytest.mark.timeout(60)
+async def test_service_answers_and_ends_though_nobody_reads_its_log(tmp_path: Path) -> None:
+    """`serve | less`, or a journal that is stalled: some thousand lines fit into no pipe."""
+    async with FaultyServer(small_directory("anna")) as server:
+        file = configuration(server.url, tmp_path)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        file.write_text(file.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}", 1))
+        command = [sys.executable, "-m", "bridge", "serve", "--config", str(file)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)  # noqa: ASYNC220 - asyncio would read the pipe
+        assert process.stderr is not None
+        started = await asyncio.to_thread(process.stderr.readline)
+        assert b"service.started" in started
+        password = b64encode(f"{CALLER}:{CALLER_PASSWORD}".encode()).decode()
+        async with aiohttp.ClientSession(headers={"Authorization": f"Basic {password}"}) as session:
+            for _ in range(400):
+                form = {"cmd": "auth", "user": "anna", "pass": "Pass-anna"}
+                async with session.post(f"http://127.0.0.1:{port}/mailstore", data=form) as answer:
+                    assert await answer.json() == {"succeeded": True}
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 15) == 0
+        process.stderr.close()

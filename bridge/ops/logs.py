@@ -5,8 +5,6 @@ The logger is made here and passed on; what libraries log goes the same way.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import logging
 import time
@@ -32,6 +30,7 @@ from bridge.events import (
     UserAuthenticated,
 )
 from bridge.model import Accepted, Rejection
+from bridge.ops.line_writer import LineWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -61,12 +60,14 @@ def make_logger(level: str, form: str, stream: TextIO, environment: Mapping[str,
         processors.append(_write_json)
     if "JOURNAL_STREAM" in environment and not as_text:
         processors.append(_write_priority)
+    writer = LineWriter(stream)
     wrapped = structlog.wrap_logger(
-        _LineWriter(stream),
+        writer,
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
     )
     logger: FilteringBoundLogger = wrapped.bind()  # the logger itself, not a proxy that makes one for each line
+    writer.tell_lost = lambda count: logger.warning("log.lost", line_count=count, remedy="Find out who reads it late.")
     return logger
 
 
@@ -229,36 +230,6 @@ class _Handler(logging.Handler):
         self._logger.log(
             record.levelno, "library.logged", library=record.name, message=record.getMessage(), exc_info=record.exc_info
         )
-
-
-class _LineWriter:
-    """Writes lines: those of one turn of the event loop with one call of the system, when the turn is over."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._gathered: list[str] = []
-
-    def msg(self, line: str) -> None:
-        """The line is written; at once where no event loop runs."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self._write(f"{line}\n")
-            return
-        if not self._gathered:
-            loop.call_soon(self._write_gathered)
-        self._gathered.append(f"{line}\n")
-
-    log = debug = info = warning = error = critical = msg
-
-    def _write_gathered(self) -> None:
-        lines, self._gathered = self._gathered, []
-        self._write("".join(lines))
-
-    def _write(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # where nobody reads the log any more, the service goes on
-            self._stream.write(text)
-            self._stream.flush()
 
 
 def _add_level_and_time(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
