@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from bridge.errors import BridgeError, ConfigurationError
 from bridge.ops.logs import log_observer, make_logger, route_library_logs
 from bridge.ops.metrics import metrics_observer, render_metrics, watch_snapshots
-from bridge.ops.systemd import Notifier
+from bridge.ops.systemd import Notifier, describe_health
 from bridge.ops.tls import ServerCertificate
 from bridge.run.build import make_bridge, make_callers
 from bridge.run.paths import control_socket, state_folder
@@ -25,7 +25,8 @@ from bridge.web.limits import WebLimits
 from bridge.web.server import Listener, SocketAddress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import ssl
+    from collections.abc import Mapping, Sequence
     from typing import TextIO
 
     from structlog.typing import FilteringBoundLogger
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from bridge.events import Event, Observer
 
 _CERTIFICATE_CHECK_S = 60.0
+_HEALTH_CHECK_S = 0.5
 ABOUT_STRANGERS = (
     "A listing of it is kept, and the configuration doesn't have it any more. If it was renamed, the first listing "
     "under the new name has none to be compared with; `mailstore-bridge removals reset --directory NAME` forgets it."
@@ -85,25 +87,28 @@ class Service:
         """Set once requests are taken."""
 
     async def start(self) -> None:
-        """Requests are taken, and the directories are being listed. Raises `OSError` where an address can't be had."""
+        """Requests are taken, and the directories are being listed.
+
+        Raises `ConfigurationError` where an address can't be had.
+        """
         server, admin = self.configuration.server, self.configuration.admin
-        await self.listener.start(
-            tuple(map(_socket_address, server.listen)), self._certificate.context if self._certificate else None
-        )
+        tls = self._certificate.context if self._certificate else None
+        await _listen(self.listener, "server.listen", server.listen, tls)
         if admin.listen is not None:
-            await self.admin.start((_socket_address(admin.listen),))
+            await _listen(self.admin, "admin.listen", (admin.listen,))
         await self._listen_for_commands()
         self._tasks.append(asyncio.create_task(self._look_at_state()))
-        if self.configuration.cache.refresh_ahead:
-            for name in self.bridge.directories:
-                self._tasks.append(asyncio.create_task(self.bridge.keep_fresh(name, asyncio.sleep)))
+        keep = self.bridge.keep_fresh if self.configuration.cache.refresh_ahead else self.bridge.keep_answerable
+        self._tasks += [asyncio.create_task(keep(name, asyncio.sleep)) for name in self.bridge.directories]
         if self._certificate is not None:
             self._tasks.append(asyncio.create_task(self._watch_certificate(self._certificate)))
         if self._notifier.watchdog_s is not None:
             self._tasks.append(asyncio.create_task(self._feed_watchdog(self._notifier.watchdog_s / 2)))
         self.logger.info("service.started", listen=[str(address) for address in self.listener.addresses])
         self.ready.set()
-        self._notifier.send("READY=1", f"STATUS=Serving {len(self.configuration.endpoints)} endpoint(s)")
+        told = describe_health(self.bridge.health())
+        self._notifier.send("READY=1", f"STATUS={told}")
+        self._tasks.append(asyncio.create_task(self._tell_health(told)))
 
     async def stop(self) -> None:
         """What runs has ended, within 10 s, and every connection is closed."""
@@ -163,6 +168,15 @@ class Service:
             except OSError as error:
                 self.logger.warning("certificate.unusable", error=str(error), remedy="The old one is still served.")
 
+    async def _tell_health(self, told: str) -> None:
+        """systemd is told of each change."""
+        while True:
+            await asyncio.sleep(_HEALTH_CHECK_S)
+            words = describe_health(self.bridge.health())
+            if words != told:
+                told = words
+                self._notifier.send(f"STATUS={told}")
+
     async def _feed_watchdog(self, pause_s: float) -> None:
         while True:
             self._notifier.send("WATCHDOG=1")
@@ -177,6 +191,17 @@ def _server_certificate(configuration: Configuration) -> ServerCertificate | Non
         return ServerCertificate(tls.certificate_file, tls.key_file, tls.minimum_version)
     except OSError as error:
         raise ConfigurationError((f"server.tls: the certificate or its key can't be used: {error}",)) from error
+
+
+async def _listen(
+    listener: Listener, key: str, addresses: Sequence[ListenAddress], tls: ssl.SSLContext | None = None
+) -> None:
+    try:
+        await listener.start(tuple(map(_socket_address, addresses)), tls)
+    except OSError as error:
+        remedy = "name an address of this machine that is free"
+        problem = f"{key}: {error.filename} can't be listened at: {error.strerror}; {remedy}"
+        raise ConfigurationError((problem,)) from error
 
 
 def _socket_address(address: ListenAddress) -> SocketAddress:
