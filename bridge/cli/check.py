@@ -14,7 +14,7 @@ import click
 
 from bridge.cli.drafts import open_draft
 from bridge.cli.options import FINDINGS, config_option, json_option
-from bridge.cli.output import print_json
+from bridge.cli.output import is_terminal, print_json
 from bridge.cli.tables import Column, show_table
 from bridge.clock import SystemClock
 from bridge.config.loading import load
@@ -308,8 +308,9 @@ def _failed(name: str, directory: str, server: str, error: BridgeError) -> Check
     return Check(name, directory, server, "failed", f"{error.summary}: {error.detail}", error.remedy)
 
 
-def _words(check: Check) -> tuple[str, ...]:
-    return (check.message, check.remedy) if check.remedy else (check.message,)
+def _row(check: Check) -> tuple[str | tuple[str, ...], ...]:
+    place = (check.name, check.directory, check.server, check.result)
+    return (*place, (check.message, check.remedy)) if is_terminal() else (*place, check.message, check.remedy)
 
 
 def show_checks(checks: list[Check], *, as_json: bool) -> bool:
@@ -318,5 +319,5 @@ def show_checks(checks: list[Check], *, as_json: bool) -> bool:
     if as_json:
         print_json({"ok": not failed, "checks": [asdict(check) for check in checks]})
         return failed
-    show_table(_COLUMNS, [(each.name, each.directory, each.server, each.result, _words(each)) for each in checks])
+    show_table(_COLUMNS, list(map(_row, checks)))
     return failed

@@ -73,6 +73,8 @@ def _run(arguments: list[str]) -> int:
         return ending.code if isinstance(ending.code, int) else 0
     except (click.exceptions.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except BrokenPipeError:  # of a help page, which click writes itself: a reader who leaves is no error
+        return 0
     except Exception as error:  # noqa: BLE001 - the last place where a bug can be told apart from a refusal
         return _tell(error, arguments)
     return returned if isinstance(returned, int) else 0
@@ -80,6 +82,8 @@ def _run(arguments: list[str]) -> int:
 
 def _tell(error: Exception, arguments: list[str]) -> int:
     try:
+        if isinstance(error, OSError):
+            finish()  # which tells whether it was about standard output
         return tell(error, as_json=_wants_json(arguments))
     except OutputFailed as another:
         return tell(another, as_json=False)

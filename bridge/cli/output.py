@@ -97,7 +97,11 @@ def say(text: str, color: str | None = None) -> None:
 
 def note(text: str) -> None:
     """Write what isn't part of the result: to the terminal, or beside a pipe to standard error."""
-    (say if is_terminal() else complain)(text)
+    if is_terminal():
+        say(text)
+    else:
+        finish()
+        complain(text)
 
 
 def complain(text: str, color: str | None = None) -> None:

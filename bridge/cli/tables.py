@@ -1,4 +1,4 @@
-"""Tables: framed where they fit the terminal, a block of lines for each row where they don't, records in a pipe."""
+"""Tables: in columns where they fit the terminal, a block of lines for each row where they don't, records in a pipe."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _PROSE_MIN_WIDTH = 24
 _BLOCK_MIN_WIDTH = 16
 _INDENT = "  "
+_GAP_WIDTH = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +57,23 @@ def show_table(columns: Sequence[Column], rows: Sequence[Row], *, title: str = "
 
 
 def _lines_of(cell: str | tuple[str, ...]) -> list[str]:
-    return [escape_controls(value) for value in (cell if isinstance(cell, tuple) else (cell,))]
+    return [escape_controls(value) for value in (cell if isinstance(cell, tuple) else (cell,)) if value]
 
 
 def _needed_width(columns: Sequence[Column], cells: Sequence[Sequence[list[str]]]) -> int:
-    """How many columns of the terminal the table takes at the least, with its frame."""
+    """How many columns of the terminal the table takes at the least."""
     widths = []
     for position, column in enumerate(columns):
         texts = [column.title, *(line for row in cells for line in row[position])]
         if column.is_prose:
-            widths.append(max(_PROSE_MIN_WIDTH, *(cell_len(word) for text in texts for word in text.split(" "))))
+            widths.append(max(_PROSE_MIN_WIDTH, *map(_widest_word, texts)))
         else:
             widths.append(max(map(cell_len, texts)))
-    return sum(widths) + 3 * len(columns) + 1
+    return sum(widths) + _GAP_WIDTH * (len(columns) - 1)
 
 
 def _make_table(columns: Sequence[Column], cells: Sequence[Sequence[list[str]]]) -> Table:
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP_WIDTH - 1, 0, 0))
     for column in columns:
         min_width = _PROSE_MIN_WIDTH if column.is_prose else None
         table.add_column(column.title, no_wrap=not column.is_prose, overflow="fold", min_width=min_width)
@@ -85,16 +87,19 @@ def _styled(column: Column, text: str) -> Text:
 
 
 def _print_block(console: Console, columns: Sequence[Column], row: Sequence[list[str]]) -> None:
-    """Print a row as lines that are as long as their values: breaking these is left to the terminal."""
-    for position, (column, lines) in enumerate(zip(columns, row, strict=True)):
-        for line in filter(None, lines):
-            indent = _INDENT if position else ""
-            text = Text(f"{column.title}: ", "dim").append_text(_styled(column, line))
+    """Print a row as lines that are as long as their values: to break these is left to the terminal."""
+    for position, (column, values) in enumerate(zip(columns, row, strict=True)):
+        for number, value in enumerate(values):
+            label = Text("" if number else f"{column.title}: ", "dim")
+            lines = [label.append_text(_styled(column, value))]
             if column.is_prose:
-                width = max(console.width - 2 * len(_INDENT), _BLOCK_MIN_WIDTH)
-                wrapped = list(text.wrap(console, width, overflow="ignore"))
-            else:
-                wrapped = [text]
-            for number, part in enumerate(wrapped):
-                part.rstrip()
-                console.print(Text(indent + _INDENT * bool(number)).append_text(part), soft_wrap=True)
+                width = max(console.width - 2 * len(_INDENT), _BLOCK_MIN_WIDTH, _widest_word(value))
+                lines = list(lines[0].wrap(console, width))
+            for line_number, line in enumerate(lines):
+                line.rstrip()
+                indent = _INDENT * (bool(position) + bool(number or line_number))
+                console.print(Text(indent).append_text(line), soft_wrap=True)
+
+
+def _widest_word(text: str) -> int:
+    return max(map(cell_len, text.split(" ")))

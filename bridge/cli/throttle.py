@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from bridge.config.loading import Loaded
 
 _COLUMNS = (
-    Column("User name, as it was typed last"),
+    Column("User name"),
     Column("Directory"),
-    Column("Failed binds"),
-    Column("Of unknown outcome"),
-    Column("Refused without a bind"),
+    Column("Failed"),
+    Column("Unknown"),
+    Column("Refused"),
     Column("Held back"),
     Column("Until"),
 )

@@ -169,7 +169,7 @@ class Service:
                 self.logger.warning("certificate.unusable", error=str(error), remedy="The old one is still served.")
 
     async def _tell_health(self, told: str) -> None:
-        """systemd is told of each change."""
+        """Tell systemd of each change."""
         while True:
             await asyncio.sleep(_HEALTH_CHECK_S)
             words = describe_health(self.bridge.health())

@@ -127,7 +127,7 @@ class DirectorySnapshots:
 
     @property
     def can_answer(self) -> bool:
-        """Whether users could be listed now: from memory, or by the directory, which answered when it was last asked."""
+        """Whether users could be listed now: from memory, or by a directory that answered when it was last asked."""
         return self._is_fresh or self.answerable is not None or self.has_answered
 
     @property
