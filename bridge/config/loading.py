@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr, ValidationError
 
+from bridge.certificates.contexts import CertificateError, check_authorities, check_chain
 from bridge.config.directories import Configuration
 from bridge.config.schema import FaultError, Section
 from bridge.config.secret_files import SecretError, others_may_read, read_credential, read_secret_file
@@ -200,21 +201,41 @@ def _check_names(configuration: Configuration, document: Document) -> Iterator[t
 
 
 def _check_files(configuration: Configuration, document: Document) -> Iterator[tuple[int, Path, str]]:
-    """Certificates and keys that can't be read."""
+    """Certificates and keys that can't be read, or can't be used."""
     sections: list[tuple[Path, Section | None]] = [(("server", "tls"), configuration.server.tls)]
     for at, found in enumerate(configuration.directories):
         sections += [(("directories", at, "tls"), found.tls), (("directories", at, "bind"), found.bind)]
     for path, section in sections:
-        for key in ("certificate_file", "key_file", "ca_file", "client_certificate_file", "client_key_file", "keytab"):
-            file = getattr(section, key, None)
-            if file is None:
-                continue
-            try:
-                FilePath(file).open("rb").close()
-            except OSError as error:
-                place = (*path, key)
-                sentence = f"{file} can't be read: {error.strerror}; let the service's user read the file"
-                yield document.line_of(place), place, sentence
+        for key, sentence in list(_unreadable_files(section)) or _unusable_files(section):
+            yield document.line_of((*path, key)), (*path, key), sentence
+
+
+def _unreadable_files(section: Section | None) -> Iterator[tuple[str, str]]:
+    for key in ("certificate_file", "key_file", "ca_file", "client_certificate_file", "client_key_file", "keytab"):
+        file = getattr(section, key, None)
+        if file is None:
+            continue
+        try:
+            FilePath(file).open("rb").close()
+        except OSError as error:
+            yield key, f"{file} can't be read: {error.strerror}; let the service's user read the file"
+
+
+def _unusable_files(section: Section | None) -> Iterator[tuple[str, str]]:
+    """Files that hold no certificate, or no key that fits."""
+    prefix = "client_" if hasattr(section, "client_certificate_file") else ""
+    authorities = getattr(section, "ca_file", None)
+    certificate, key = (getattr(section, f"{prefix}{name}_file", None) for name in ("certificate", "key"))
+    try:
+        if authorities is not None:
+            check_authorities(authorities)
+    except CertificateError as error:
+        yield error.key, str(error)
+    try:
+        if certificate is not None and key is not None:
+            check_chain(certificate, key)
+    except CertificateError as error:
+        yield f"{prefix}{error.key}", str(error)
 
 
 def _secret_keys(configuration: Configuration) -> Iterator[tuple[Path, str, str]]:

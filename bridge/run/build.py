@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import secrets
-import ssl
 from typing import TYPE_CHECKING
 
 from bridge.authentication.budgets import Budgets
@@ -15,6 +14,7 @@ from bridge.authentication.login_health import LoginHealth
 from bridge.authentication.memories import ThrottleRules
 from bridge.authentication.memory_throttle import MemoryThrottle
 from bridge.authentication.user_binds import UserBinds
+from bridge.certificates.contexts import CertificateError, client_context
 from bridge.clock import SystemClock
 from bridge.directory import Scope
 from bridge.errors import ConfigurationError
@@ -30,6 +30,8 @@ from bridge.web.addresses import UNIX, AllowedAddresses, Troublemakers
 from bridge.web.callers import Callers
 
 if TYPE_CHECKING:
+    import ssl
+
     from bridge.clock import Clock
     from bridge.config.directories import Configuration, DirectorySection
     from bridge.config.loading import Loaded
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from bridge.snapshots.store import SnapshotStore
     from bridge.web.limits import WebLimits
 
-_TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _SCOPES = {"subtree": Scope.SUBTREE, "one": Scope.ONE}
 
 
@@ -104,17 +105,16 @@ def _client_tls(section: DirectorySection, position: int) -> ssl.SSLContext:
     """The context for a directory's servers, built once: reading the system's authorities takes its time."""
     tls = section.tls
     try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        context.minimum_version = _TLS_VERSIONS[tls.minimum_version]
-        if tls.fingerprint_sha256 is not None and tls.ca_file is None:
+        return client_context(
+            tls.ca_file,
+            tls.client_certificate_file,
+            tls.client_key_file,
+            minimum_version=tls.minimum_version,
             # Security: the very certificate is compared before anything is sent, which says more than who signed it.
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        if tls.client_certificate_file is not None:
-            context.load_cert_chain(tls.client_certificate_file, tls.client_key_file)
-    except OSError as error:
-        place = f"directories[{position}].tls"
-        raise ConfigurationError((f"{place}: a certificate or key can't be used: {error}",)) from error
-    return context
+            trusts_any=tls.fingerprint_sha256 is not None and tls.ca_file is None,
+        )
+    except CertificateError as error:
+        raise ConfigurationError((f"directories[{position}].tls: {error}",)) from error
 
 
 def make_source(

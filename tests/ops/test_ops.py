@@ -8,7 +8,6 @@ import logging
 import os
 import shutil
 import socket
-import ssl
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
+from bridge.certificates.contexts import CertificateError
 from bridge.config.loading import load
 from bridge.errors import DirectoryUnavailable
 from bridge.events import (
@@ -243,7 +243,7 @@ def test_server_certificate_is_renewed_when_its_files_change(
         shutil.copy(source, target)
     assert certificate.renew_if_changed()
     files[0].write_text("broken")
-    with pytest.raises(ssl.SSLError):
+    with pytest.raises(CertificateError, match="holds no certificate"):
         certificate.renew_if_changed()
     assert not certificate.renew_if_changed()
 
