@@ -20,7 +20,7 @@ from bridge.cli.options import choose_endpoint, config_option, endpoint_option, 
 from bridge.cli.output import escape_controls, is_terminal, note, print_document, write, write_bytes
 from bridge.cli.tables import Column, show_table
 from bridge.events import ListingProgressed
-from bridge.run.build import make_bridge
+from bridge.run.build import make_bridge, require_endpoint
 
 if TYPE_CHECKING:
     from bridge.config.loading import Loaded
@@ -51,6 +51,7 @@ def list_command(config_path: str, endpoint: str | None, form: str | None, as_js
 
 async def list_endpoint(loaded: Loaded, endpoint: str) -> ListAnswer:
     """A fresh listing, with its progress on standard error where that is a terminal."""
+    require_endpoint(loaded, endpoint)
     console = Console(stderr=True)
     columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:

@@ -9,6 +9,7 @@ import click
 
 from bridge.cli.output import complain
 from bridge.config.loading import load
+from bridge.run.permissions import permission_warnings
 
 if TYPE_CHECKING:
     from bridge.config.loading import Loaded
@@ -39,9 +40,12 @@ def check_word(_context: click.Context, _parameter: click.Parameter, value: str 
 
 
 def load_configuration(path: str) -> Loaded:
-    """The configuration, with its warnings on standard error. Raises `ConfigurationError`."""
-    loaded = load(path, os.environ)
-    for warning in loaded.warnings:
+    """The configuration, with its warnings on standard error. Raises `ConfigurationError`.
+
+    No secret is read yet: what only speaks to the running service needs none.
+    """
+    loaded = load(path, os.environ, needs=())
+    for warning in (*loaded.warnings, *permission_warnings(loaded, os.environ)):
         complain(f"warning: {warning}", "yellow")
     return loaded
 
