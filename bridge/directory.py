@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from bridge.errors import DirectoryError
-    from bridge.model import Secret
+    from bridge.model import Problem, Secret
     from bridge.syntax.filters import Filter
 
 
@@ -121,17 +121,6 @@ class EntryStream(Protocol):
         """The entries of some searches, each portion once; all that is read comes from one server, in one time."""
 
 
-class FailingServer(NamedTuple):
-    """A server that is set aside."""
-
-    server: str
-    """Its URL."""
-    error: DirectoryError
-    """What it has failed with last."""
-    lasted_s: float
-    """For how long it has been set aside."""
-
-
 class Directory(Protocol):
     """A configured directory, whichever of its servers answers.
 
@@ -148,8 +137,8 @@ class Directory(Protocol):
         """The URLs of all servers that are known now, those asked first at the front, those set aside at the end."""
 
     @property
-    def failing_servers(self) -> tuple[FailingServer, ...]:
-        """Those of the servers that are set aside, but for those that have to stand a trial."""
+    def problems(self) -> tuple[Problem, ...]:
+        """What an administrator should know of our own account, of the files that it needs, and of the servers."""
 
     def open_listing(
         self, began_s: float | None = None, avoid: Collection[str] = ()

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from bridge.snapshots.directory_snapshots import DirectorySnapshots
     from bridge.snapshots.store import Snapshot, SnapshotStore
 
-_SERVER_TOLD_AFTER_S = 60.0
-"""How long a server is set aside before health speaks of it: most restart within that time."""
-
 
 @dataclass(slots=True)
 class _Prepared:
@@ -182,7 +179,7 @@ class Endpoint:
             for directory in self.directories
             for problem in (*_problems(directory, now_s), *self.authenticator.problems(directory.source.name))
         )
-        if any(directory.answerable is None for directory in self.directories):
+        if not all(directory.can_answer for directory in self.directories):
             return EndpointHealth(self.path, Status.UNAVAILABLE, problems)
         return EndpointHealth(self.path, Status.DEGRADED if problems else Status.OK, problems)
 
@@ -199,7 +196,7 @@ def _problems(directory: DirectorySnapshots, now_s: float) -> Iterator[Problem]:
     name, failure, snapshot = directory.source.name, directory.failure, directory.last_good
     if failure is not None:
         yield Problem(failure.code, name, failure.message, failure.remedy, directory.failing_since_s or now_s)
-    elif snapshot is None:
+    elif snapshot is None and not directory.has_answered:
         missing = SnapshotMissing("the first listing has not ended", remedy="Wait for it.")
         yield Problem(missing.code, name, missing.message, missing.remedy, now_s)
     if snapshot is not None and snapshot.guard.withheld:
@@ -210,9 +207,6 @@ def _problems(directory: DirectorySnapshots, now_s: float) -> Iterator[Problem]:
             message += f" {waiting_count} of them wait, for a day, for the server that has last shown the users."
         remedy, since_s = how_to_approve(snapshot.guard.digest or ""), snapshot.guard.withheld_since_s
         yield Problem("removals_withheld", name, message, remedy, since_s or now_s)
+    yield from directory.source.directory.problems
     for error, stranger_since_s in directory.replicas.strangers.values():
         yield Problem(error.code, name, error.message, error.remedy, stranger_since_s)
-    for server, server_error, lasted_s in directory.source.directory.failing_servers:
-        if failure is None and lasted_s >= _SERVER_TOLD_AFTER_S:
-            message = f"{server} is set aside, and the other servers are asked: {server_error.message}"
-            yield Problem("server_failing", name, message, server_error.remedy, now_s - lasted_s)

@@ -10,9 +10,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from bridge.directory import FailingServer
 from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable, summarize
 from bridge.events import ServerRestored, ServerSetAside, ServersKnown
+from bridge.model import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_S = 5.0
 _LONGEST_PAUSE_S = 300.0
+_TOLD_AFTER_S = 60.0
+"""How long a server is set aside before health speaks of it: most restart within that time."""
 INNER_PART = 0.95
 """The part of the caller's time that servers get: a deadline ends before the one around it, and says who was slow."""
 
@@ -257,13 +259,25 @@ class Servers:
         return tuple(server.url for server in (*usable, *self._set_aside))
 
     @property
-    def failing(self) -> tuple[FailingServer, ...]:
-        """Those that are set aside, but for those that have to stand a trial."""
-        now_s = self._clock.monotonic_s()
-        return tuple(
-            FailingServer(server.url, absence.error, now_s - absence.since_s)
+    def problems(self) -> tuple[Problem, ...]:
+        """Servers that stay set aside while others do their work; who has to stand a trial is told elsewhere."""
+        now_s, date_s = self._clock.monotonic_s(), self._clock.now_s()
+        lasting = {
+            server: absence
             for server, absence in self._absent.items()
-            if absence.trial is None
+            if absence.trial is None and now_s - absence.since_s >= _TOLD_AFTER_S
+        }
+        if len(self._absent) == len(self._servers):
+            return ()  # then the directory itself fails
+        return tuple(
+            Problem(
+                "server_failing",
+                self._directory,
+                f"{server.url} is set aside, and the other servers are asked: {absence.error.message}",
+                absence.error.remedy,
+                date_s - (now_s - absence.since_s),
+            )
+            for server, absence in lasting.items()
         )
 
     async def aclose(self) -> None:

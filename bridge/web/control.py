@@ -13,7 +13,7 @@ from aiohttp import web
 
 from bridge import __version__
 from bridge.documents import render_health, render_removals, render_report, render_throttle
-from bridge.errors import BridgeError, Malformed, NoEndpoint
+from bridge.errors import BridgeError, Malformed, NoEndpoint, UnknownDirectory
 from bridge.mailstore import render_error
 
 if TYPE_CHECKING:
@@ -63,11 +63,18 @@ class Operations(Protocol):
 class ControlHandler:
     """Answers the requests on the control socket."""
 
-    def __init__(self, bridge: Operations, report_bug: Callable[[str, BaseException], None]) -> None:
+    def __init__(
+        self,
+        bridge: Operations,
+        report_bug: Callable[[str, BaseException], None],
+        describe_files: Callable[[], dict[str, object]] = dict,
+    ) -> None:
         self._bridge = bridge
+        self._describe_files = describe_files
         self._report_bug = report_bug
         self._actions: dict[tuple[str, str], Action] = {
             ("GET", "/status"): self._status,
+            ("GET", "/files"): self._files,
             ("POST", "/refresh"): self._refresh,
             ("GET", "/removals"): self._removals,
             ("POST", "/removals/approve"): self._approve,
@@ -111,6 +118,9 @@ class ControlHandler:
             )
         return {**render_health(self._bridge.health()), "version": __version__, "directories": directories}
 
+    async def _files(self, _body: dict[str, Any]) -> dict[str, object]:
+        return self._describe_files()
+
     async def _refresh(self, body: dict[str, Any]) -> dict[str, object]:
         names = [self._known(body["directory"])] if "directory" in body else list(self._bridge.directories)
         for name in names:  # of all of them first: several may have one account, and it is tried once
@@ -145,7 +155,7 @@ class ControlHandler:
 
     def _known(self, directory: object) -> str:
         if not isinstance(directory, str) or directory not in self._bridge.directories:
-            raise Malformed(f"there is no directory {directory}; there are {', '.join(self._bridge.directories)}")
+            raise UnknownDirectory(directory, self._bridge.directories)
         return directory
 
 

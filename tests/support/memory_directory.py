@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import asynccontextmanager
 
 from bridge.demo.matching import matches
-from bridge.directory import BindResult, Entry, EntryStream, FailingServer, LookUp, RootDSE, Scope, SearchRequest
+from bridge.directory import BindResult, Entry, EntryStream, LookUp, RootDSE, Scope, SearchRequest
 from bridge.errors import BridgeError, DirectoryError, DirectoryUnavailable
 from bridge.events import Event
 from bridge.mapping import AccountState, AttributeMap, IdForm, parse_item
-from bridge.model import Secret
+from bridge.model import Problem, Secret
 from bridge.removals.model import RemovalPolicy
 from bridge.snapshots.directory_snapshots import DirectorySnapshots
 from bridge.snapshots.memory_store import MemorySnapshotStore
@@ -32,8 +32,6 @@ def person(uid: str, user_id: str | None = None, *, mail: tuple[str, ...] = (), 
 
 class MemoryDirectory:
     """A directory of given entries, which fails when it is told to, and counts what it is asked."""
-
-    failing_servers: tuple[FailingServer, ...] = ()
 
     def __init__(self, *entries: Entry, name: str = "memory", url: str = "memory:") -> None:
         self.name = name
@@ -75,6 +73,10 @@ class MemoryDirectory:
         raise NotImplementedError
 
     @property
+    def problems(self) -> tuple[Problem, ...]:
+        return ()
+
+    @property
     def servers(self) -> tuple[str, ...]:
         return (self.url,)
 
@@ -97,14 +99,16 @@ class MemoryServers:
     The first one answers that is not down, nor has been set aside, nor is avoided.
     """
 
-    failing_servers: tuple[FailingServer, ...] = ()
-
     def __init__(self, *servers: MemoryDirectory) -> None:
         self.name = servers[0].name
         self.members = list(servers)
         self.down: set[str] = set()
         self.aside: dict[str, DirectoryError] = {}
         self.trials: dict[str, Callable[[], Awaitable[None]]] = {}
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return ()
 
     @property
     def servers(self) -> tuple[str, ...]:
