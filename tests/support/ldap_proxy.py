@@ -94,6 +94,11 @@ class LdapProxy:
         return sum(connection.has_client for connection in self._connections)
 
     @property
+    def silent_count(self) -> int:
+        """Connections in a black hole that nobody has ended yet."""
+        return sum(connection.has_client and connection.faults.is_black_hole for connection in self._connections)
+
+    @property
     def searches(self) -> list[Request]:
         """The search requests."""
         return [request for request in self.requests if request.kind == "search"]
