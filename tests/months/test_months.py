@@ -59,7 +59,7 @@ class Months:
         happening = list(dict.fromkeys(chance.choices(events, k=chance.choice((1, 1, 2)))))
         if restarts:
             happening.append(servers.rarest_restart())
-        is_silent = any(proxy.silent_count for proxy in world.proxies)
+        is_silent = any(proxy.silent_connections for proxy in world.proxies)
         world.is_disturbed = is_silent or any(event != servers.be_well for event in happening)
         tasks: list[Coroutine[Any, Any, None]] = [event() for event in dict.fromkeys(happening)]
         tasks += self._replication()
@@ -105,6 +105,7 @@ class Months:
     async def _rest(self) -> None:
         """All is well, but for a lag that goes on, and time passes."""
         world, chance = self.world, self.world.random
+        await world.check_suspects()
         self.servers.heal()
         pause_s = chance.choice(PAUSES_S)
         if world.replicas.is_held and world.clock.monotonic_s() + pause_s - self._held_s > LONGEST_LAG_S:

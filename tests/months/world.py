@@ -24,6 +24,7 @@ from tests.support.ldap_messages import Request
 from tests.support.ldap_proxy import LdapProxy
 from tests.support.manual_clock import ManualClock
 from tests.support.slapd import person
+from tests.support.waiting import until
 
 SEED = int(os.environ.get("BRIDGE_TEST_SEED") or random.SystemRandom().randrange(2**32))
 """Its lowest bits choose whether slapd says that an account is locked, what is replicated of counts, and who is first."""
@@ -61,6 +62,8 @@ class World:
         """Who logs in at present."""
         self.listed: set[str] = set()
         """Who was listed ever."""
+        self._suspects: dict[int, frozenset[int]] = {PROVIDER: frozenset(), CONSUMER: frozenset()}
+        """By server, connections that were silent when a bind there was not answered."""
         self._session = session
         self.choose_busy()
         for server, proxy in enumerate(proxies):
@@ -122,6 +125,8 @@ class World:
         where = f" at {who.judges[0]}" if who.judges else ""
         if status != 200:
             self.counts[f"{kind} {status}"] += 1
+            for server in who.judges:
+                self._suspects[server] |= self.proxies[server].silent_connections
             self._judge_error(who, status, told)
         elif json.loads(text)["succeeded"]:
             self.counts[f"{kind} accepted{where}"] += 1
@@ -150,6 +155,12 @@ class World:
         """Whether many wrong passwords in a row have made the bridge doubt them all."""
         health = self.client.service.bridge.health()
         return any(problem.code == "logins_refused" for each in health.endpoints for problem in each.problems)
+
+    async def check_suspects(self) -> None:
+        """Where a bind was not answered, no connection is kept that was silent then."""
+        for server, silent in self._suspects.items():
+            await until(lambda: not self.proxies[server].silent_connections & silent, timeout_s=5)  # noqa: B023 - it is over before the next one
+            self._suspects[server] = frozenset()
 
     # Listings
 

@@ -94,9 +94,9 @@ class LdapProxy:
         return sum(connection.has_client for connection in self._connections)
 
     @property
-    def silent_count(self) -> int:
-        """Connections in a black hole that nobody has ended yet."""
-        return sum(connection.has_client and connection.faults.is_black_hole for connection in self._connections)
+    def silent_connections(self) -> frozenset[int]:
+        """The numbers of those in a black hole that the client has not ended."""
+        return frozenset(each.number for each in self._connections if each.has_client and each.faults.is_black_hole)
 
     @property
     def searches(self) -> list[Request]:
