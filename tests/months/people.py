@@ -74,6 +74,11 @@ class Person:
         found = [state.password for state in self.states if state is not None]
         return [password for password in dict.fromkeys(found) if password != self.now.password]
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the consumer may have another password than the provider."""
+        return any(state is not None and state.password != self.now.password for state in self.possible(CONSUMER))
+
     def possible(self, server: int) -> list[State | None]:
         """What the server may hold, or may have held a moment ago."""
         if server == PROVIDER:

@@ -92,7 +92,7 @@ class Months:
         if chance.random() < (0.25 if self.world.replicas.is_held else 0.08):
             tasks.append(accounts.create())
         if chance.random() < 0.5:
-            who = chance.choice([*self.world.people.values(), *self.world.busy])
+            who = chance.choice([*self.world.people.values(), *self.world.busy, *self.world.busy])
             if who.now.is_locked or who.is_barred_there:
                 tasks.append(accounts.unlock(who))
             else:
@@ -163,7 +163,7 @@ def choose_password(world: World, who: Person) -> str:
     draw = world.random.random()
     if draw < 0.45:
         return who.now.password
-    if draw < 0.65 and who.old_passwords:
+    if who.old_passwords and draw < (0.85 if who.is_behind else 0.65):
         return world.random.choice(who.old_passwords[-2:])
     return f"repeated-{who.uid}" if draw < 0.8 else f"typo-{world.random.getrandbits(32)}"
 
