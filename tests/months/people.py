@@ -112,12 +112,12 @@ class Person:
         if not self.is_certain:
             self.known_wrong.clear()  # a lock that is seen at one server and not at the other ends refusals
 
-    def note_bind(self, server: int, now_s: float) -> None:
-        """Note a bind; there may be so many and no more."""
+    def note_bind(self, server: int, now_s: float) -> bool:
+        """Note a bind. Returns whether there may be so many."""
         self.judges.append(server)
         self.bounds.append(Bound(now_s, server, is_counted=not self.may_be_barred(server)))
         counted = sum(each.is_counted for each in self.bounds[self.old_count :])
-        assert counted <= BUDGET_COUNT + self.signs_count, f"bound too often: {vars(self)}"
+        return counted <= BUDGET_COUNT + self.signs_count
 
     def may_be_accepted(self, password: str) -> bool:
         """Whether the one server that was bound at may hold this password, and no lock."""

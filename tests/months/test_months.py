@@ -105,7 +105,7 @@ class Months:
     async def _rest(self) -> None:
         """All is well, but for a lag that goes on, and time passes."""
         world, chance = self.world, self.world.random
-        await world.check_suspects()
+        await world.check_binds()
         self.servers.heal()
         pause_s = chance.choice(PAUSES_S)
         if world.replicas.is_held and world.clock.monotonic_s() + pause_s - self._held_s > LONGEST_LAG_S:
@@ -139,6 +139,8 @@ class Months:
             who.note_accepted()
         await world.list_users()
         assert world.listed == world.people.keys()
+        await world.check_binds()
+        await world.check_counters()
 
     async def measure(self) -> tuple[int, float]:
         """How many descriptors are open, and how many MiB this process holds, when no connection is kept."""

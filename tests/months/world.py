@@ -62,6 +62,7 @@ class World:
         """Who logs in at present."""
         self.listed: set[str] = set()
         """Who was listed ever."""
+        self._bound_too_often: list[str] = []
         self._suspects: dict[int, frozenset[int]] = {PROVIDER: frozenset(), CONSUMER: frozenset()}
         """By server, connections that were silent when a bind there was not answered."""
         self._session = session
@@ -86,7 +87,8 @@ class World:
                 asked.asked.add(server)
         elif request.kind == "bind" and (bound := self.by_dn.get(request.dn)) is not None:
             self.counts[f"binds at {'the consumer' if server == CONSUMER else 'the provider'}"] += 1
-            bound.note_bind(server, self.clock.monotonic_s())
+            if not bound.note_bind(server, self.clock.monotonic_s()):
+                self._bound_too_often.append(f"{server}: {vars(bound)}")
 
     async def ask(self, body: str) -> tuple[int, str]:
         """The status and the text of an answer."""
@@ -156,8 +158,9 @@ class World:
         health = self.client.service.bridge.health()
         return any(problem.code == "logins_refused" for each in health.endpoints for problem in each.problems)
 
-    async def check_suspects(self) -> None:
-        """Where a bind was not answered, no connection is kept that was silent then."""
+    async def check_binds(self) -> None:
+        """Nobody was bound too often; where a bind was not answered, no connection is kept that was silent then."""
+        assert not self._bound_too_often
         for server, silent in self._suspects.items():
             await until(lambda: not self.proxies[server].silent_connections & silent, timeout_s=5)  # noqa: B023 - it is over before the next one
             self._suspects[server] = frozenset()
