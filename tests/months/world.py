@@ -203,9 +203,12 @@ class World:
             shown = counts.get(who.uid)
             if shown is None or not shown.failures_count or who.may_be_barred(CONSUMER):
                 continue
-            # Nobody may write at a consumer; a login by another program has it forget.
-            passwords = [state.password for state in reversed(who.possible(CONSUMER)) if state is not None]
-            assert await asyncio.to_thread(self.replicas.binds, CONSUMER, who.dn, passwords), vars(who)
+            # Nobody may write at a consumer; a login by another program has it forget, and a failed one might lock.
+            passwords = {state.password for state in who.possible(CONSUMER) if state is not None}
+            if len(passwords) > 1:
+                who.is_barred_there = who.is_uncleared = True
+            else:
+                assert await asyncio.to_thread(self.replicas.binds, CONSUMER, who.dn, passwords), vars(who)
 
     async def check_counters(self) -> None:
         """No server has locked anybody on our account, and each one's counter is below its threshold."""
