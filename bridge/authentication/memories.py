@@ -50,6 +50,13 @@ class Failure(NamedTuple):
     """Whether a sign has ended the refusal; the bind counts all the same."""
 
 
+class Unknown(NamedTuple):
+    """A bind of unknown outcome."""
+
+    server: str
+    bound_s: float
+
+
 @dataclass(slots=True)
 class Memory:
     """What is remembered of one user."""
@@ -57,8 +64,7 @@ class Memory:
     user_name: str
     failures: dict[tuple[str, bytes], Failure] = field(default_factory=dict)
     """By server and password, the last one at the end."""
-    unknown_s: list[float] = field(default_factory=list)
-    """When binds of unknown outcome were made."""
+    unknown: list[Unknown] = field(default_factory=list)
     counted_from_s: float = 0.0
     last_failure_s: float = 0.0
     shows_count: bool = False
@@ -101,7 +107,7 @@ class Memory:
         state, counted = attempt.state, [each for each in self.failures.values() if each.bound_s >= self.counted_from_s]
         is_newer = all(each.is_over or each.password_mark != state.password_mark for each in counted)
         is_reset = self.shows_count and state.is_reset
-        return bool(state.password_mark) and is_newer and is_reset and not self.unknown_s
+        return bool(state.password_mark) and is_newer and is_reset and not self.unknown
 
     def _keys_of(self, attempt: Attempt) -> Iterator[tuple[str, bytes]]:
         """The failures that speak of the attempt.
@@ -122,11 +128,11 @@ class Memory:
         Directories forget failures when some time has passed since the last one, and so does this: a window that
         begins with the first would let one more through while the directory still counts all of them.
         """
-        if now_s - self.last_failure_s >= window_s or not (self.failures or self.unknown_s):
+        if now_s - self.last_failure_s >= window_s or not (self.failures or self.unknown):
             return 0, 0
         counted = (failure for failure in self.failures.values() if failure.bound_s >= self.counted_from_s)
         wrong_count = sum(failure.bind_count for failure in counted)
-        return wrong_count, sum(at_s >= self.counted_from_s for at_s in self.unknown_s)
+        return wrong_count, sum(each.bound_s >= self.counted_from_s for each in self.unknown)
 
     def note_bind(self, attempt: Attempt, window_s: float, now_s: float, *, is_wrong: bool, is_lasting: bool) -> None:
         """Note a bind that counts from now on; the first one after a whole window begins a new count."""
@@ -134,18 +140,30 @@ class Memory:
             self.counted_from_s = now_s
         self.user_name, self.success, self.last_failure_s = attempt.user_name, None, now_s
         if not is_wrong:
-            self.unknown_s.append(now_s)
+            self.unknown.append(Unknown(attempt.server, now_s))
             return
         key = (attempt.server, attempt.fingerprint)
         before = self.failures.pop(key, None)
         count = before.bind_count if before is not None and before.bound_s >= self.counted_from_s else 0
         self.failures[key] = Failure(now_s, count + 1, now_s, attempt.state.password_mark, is_lasting)
 
+    def note_success(self, server: str) -> None:
+        """Note that the server has accepted a password, and counts anew; no refusal is believed any longer.
+
+        The other servers don't hear of it, unless they share their counts: what was bound there counts on.
+        """
+        counted = {key: each for key, each in self.failures.items() if each.bound_s >= self.counted_from_s}
+        self.failures = {key: each._replace(is_over=True) for key, each in counted.items() if key[0] != server}
+        self.unknown = [each for each in self.unknown if each.server != server]
+        left_s = [each.bound_s for each in self.failures.values()] + [each.bound_s for each in self.unknown]
+        self.last_failure_s = max(left_s, default=0.0)
+        self.shows_count = False
+
     def doubt(self, from_s: float) -> None:
         """Take back that passwords that were bound since then are wrong: what came of these binds is unknown."""
         for key in [key for key, failure in self.failures.items() if failure.bound_s >= from_s]:
             failure = self.failures.pop(key)
-            self.unknown_s += [failure.bound_s] * failure.bind_count
+            self.unknown += [Unknown(key[0], failure.bound_s)] * failure.bind_count
 
     def drop_old(self, max_count: int, now_s: float) -> None:
         """Forget what neither counts nor refuses, and keep no more than a few."""
@@ -157,9 +175,8 @@ class Memory:
         for key in list(kept)[: -max(_KEPT_COUNT, max_count)]:
             del kept[key]
         self.failures = kept
-        self.unknown_s = [at_s for at_s in self.unknown_s if at_s >= self.counted_from_s][
-            -max(_KEPT_COUNT, max_count) :
-        ]
+        counted = [each for each in self.unknown if each.bound_s >= self.counted_from_s]
+        self.unknown = counted[-max(_KEPT_COUNT, max_count) :]
 
     def is_over(self, window_s: float, now_s: float) -> bool:
         """Whether nothing of it matters any more."""

@@ -90,9 +90,7 @@ class MemoryThrottle:
         if not running:
             del self._running[attempt.user]
         if outcome is Outcome.RIGHT:
-            self._memories.pop(attempt.user, None)
-            if self._rules.remember_successes_s > 0:
-                self._remember_success(attempt)
+            self._note_success(attempt)
         elif outcome is not Outcome.NOTHING:
             self._count_bind(attempt, is_wrong=outcome is Outcome.WRONG, is_lasting=is_lasting)
             self._memories[attempt.user].shows_count |= shows_count
@@ -138,7 +136,7 @@ class MemoryThrottle:
         chosen = [
             user
             for user, memory in self._memories.items()
-            if (memory.failures or memory.unknown_s)
+            if (memory.failures or memory.unknown)
             and (user in users or wanted in (_fold(memory.user_name), _fold(user[1])))
         ]
         for user in chosen:
@@ -188,9 +186,17 @@ class MemoryThrottle:
         self._memories.move_to_end(attempt.user)
         return Permission.REMEMBERED_FAILURE
 
-    def _remember_success(self, attempt: Attempt) -> None:
-        now_s = self._clock.monotonic_s()
-        memory = self._memories[attempt.user] = Memory(attempt.user_name)
+    def _note_success(self, attempt: Attempt) -> None:
+        memory, now_s = self._memories.get(attempt.user), self._clock.monotonic_s()
+        if memory is not None:
+            memory.note_success(attempt.server)
+            if not any(memory.count(self._budget_of(attempt.user)[1], now_s)):
+                del self._memories[attempt.user]
+        if self._rules.remember_successes_s > 0:
+            self._remember_success(attempt, now_s)
+
+    def _remember_success(self, attempt: Attempt, now_s: float) -> None:
+        memory = self._memories.setdefault(attempt.user, Memory(attempt.user_name))
         memory.success, memory.success_mark = attempt.fingerprint, attempt.state.password_mark
         memory.success_until_s = now_s + self._rules.remember_successes_s
         self._make_room(now_s)
@@ -200,7 +206,7 @@ class MemoryThrottle:
         memory = self._memories.setdefault(attempt.user, Memory(attempt.user_name))
         max_count, window_s = self._budget_of(attempt.user)
         memory.note_bind(attempt, window_s, now_s, is_wrong=is_wrong, is_lasting=is_lasting)
-        if len(memory.failures) + len(memory.unknown_s) > 1:
+        if len(memory.failures) + len(memory.unknown) > 1:
             memory.drop_old(max_count, now_s)
         self._memories.move_to_end(attempt.user)
         self._make_room(now_s)

@@ -71,6 +71,11 @@ class Case:
             assert self.begin(password, **options) is Permission.BIND
             self.settle(password, outcome, is_lasting=is_lasting, shows_count=shows_count, **options)
 
+    def succeed(self, server: str) -> None:
+        """The right password is bound at the server, and accepted."""
+        assert self.begin("right", server=server) is Permission.BIND
+        self.settle("right", Outcome.RIGHT, server=server)
+
     def held(self) -> list[str]:
         return [each.user_id for each in self.throttle.remembered() if each.is_held_back]
 
@@ -241,6 +246,38 @@ def test_budget_is_one_over_all_servers(make: MakeThrottle) -> None:
     for number in range(3):
         case.fail("w", mark=(), server=f"ldap://{number}", is_lasting=False)
     assert case.begin("w", mark=(), server="ldap://3") is Permission.HELD_BACK
+
+
+def test_success_has_its_own_server_forget_and_no_other(make: MakeThrottle) -> None:
+    """Where servers count for themselves, those that didn't see the success would lock the account."""
+    case = Case(make)
+    case.fail("w1", server="ldap://one")
+    case.fail("w2", outcome=Outcome.UNKNOWN, server="ldap://one")
+    case.succeed("ldap://two")
+    (found,) = case.throttle.remembered()
+    assert (found.failure_count, found.unknown_count, found.refused_count) == (1, 1, 0), "the refusal is over"
+    case.fail("w1", server="ldap://one")
+    assert case.begin("right", server="ldap://one") is Permission.UNDECIDED
+    case.clock.advance(600.0)
+    assert case.begin("right", server="ldap://one") is Permission.BIND
+
+
+def test_success_at_each_server_ends_every_count(make: MakeThrottle) -> None:
+    """Its own failures are forgotten by a server with the next success there, and count no longer than the window."""
+    case = Case(make)
+    case.fail("w1", server="ldap://one")
+    case.clock.advance(300.0)
+    case.fail("w2", server="ldap://two")
+    for server in ("ldap://two", "ldap://one"):
+        case.succeed(server)
+        case.clock.advance(200.0)
+    assert case.throttle.remembered() == ()
+    case.fail("w1", server="ldap://one")
+    case.clock.advance(599.0)
+    case.fail("w2", server="ldap://two")
+    case.succeed("ldap://two")
+    case.clock.advance(1.0)
+    assert case.throttle.remembered() == (), "the window of what is left began with the last failure there"
 
 
 def test_binds_of_unknown_outcome_count_and_are_never_a_refusal(make: MakeThrottle) -> None:

@@ -466,3 +466,25 @@ async def test_server_that_lags_behind_refuses_for_itself_alone(start_slapd: Sta
             assert (await found.login("anna", "the new one"))[0] == "accepted"
         assert second.binds_of(servers[1].dn("anna")) == servers[1].failures("anna") == 1
         assert first.binds_of(servers[0].dn("anna")) == 2
+
+
+async def test_success_at_another_server_ends_no_count(start_slapd: StartSlapd, tmp_path: Path) -> None:
+    """Each server counts for itself: the first one hears of no success at the second, and doesn't lock."""
+    options = SlapdServer.options(POLICIES[3])
+    entries = [*SlapdServer.entries(POLICIES[3]), person("anna", userPassword=[right("anna")])]
+    servers = [SlapdServer(start_slapd(entries, **options), POLICIES[3]) for _ in range(2)]
+    async with LdapProxy(servers[0].address) as first, LdapProxy(servers[1].address) as second:
+        file = servers[0].configure(tmp_path, f'{first.url}", "{second.url}')
+        async with running_bridge(file, ManualClock(time.time())) as client:
+            found = Setting(servers[0], client, ManualClock(), first)
+            for number in range(3):
+                assert (await found.login("anna", f"wrong {number}"))[0] == "wrong_password"
+            first.stop_listening()
+            first.close_existing(rst=True)
+            assert (await found.login("anna", right("anna")))[0] == "accepted"
+            first.listen_again()
+            await until(lambda: "server.restored" in client.log.getvalue())
+            assert (await found.login("anna", "wrong 3"))[0] == "wrong_password"
+            assert (await found.login("anna", "wrong 4"))[0] == "held_back"
+        assert servers[0].failures("anna") == servers[0].budget_count
+        assert servers[0].takes("anna", right("anna"))

@@ -94,6 +94,11 @@ class LdapProxy:
         return sum(connection.has_client for connection in self._connections)
 
     @property
+    def silent_connections(self) -> frozenset[int]:
+        """The numbers of those in a black hole that the client has not ended."""
+        return frozenset(each.number for each in self._connections if each.has_client and each.faults.is_black_hole)
+
+    @property
     def searches(self) -> list[Request]:
         """The search requests."""
         return [request for request in self.requests if request.kind == "search"]

@@ -63,7 +63,7 @@ class ProxiedConnection:
         self.faults = faults
         self.has_client = True
         """Whether the client has neither ended its stream nor been sent away."""
-        self._number = number
+        self.number = number
         self._target = target
         self._on_request = on_request
         self._socket = client
@@ -163,7 +163,7 @@ class ProxiedConnection:
     async def _take_request(self, message: bytes) -> None:
         rule = None
         if not self._requests.is_transparent:
-            request = read_request(self._number, message)
+            request = read_request(self.number, message)
             self._note(request)
             rule = next((rule for rule in self.faults.rules if rule.applies(request)), None)
         if not self._is_passing:

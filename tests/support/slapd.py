@@ -91,6 +91,8 @@ class Slapd:
     certificate: tuple[Path, Path] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     ids: str = ""
+    skeleton: Sequence[Entry] = tuple(SKELETON)
+    """What is there before the entries; a consumer that has all from its provider begins with nothing."""
     port: int = field(default_factory=free_port)
     tls_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
@@ -101,7 +103,7 @@ class Slapd:
             (self.folder / name).mkdir(parents=True)
         (self.folder / "slapd.conf").write_text(self._configuration())
         with (self.folder / "data.ldif").open("w") as ldif:
-            for dn, attributes in chain(SKELETON, self.entries):
+            for dn, attributes in chain(self.skeleton, self.entries):
                 own_id = str(uuid.uuid5(uuid.NAMESPACE_X500, f"{self.ids} {dn}"))
                 ldif.write(to_ldif([(dn, {"entryUUID": [own_id], **attributes})]))
         self._run("slapadd", "-q", "-f", "slapd.conf", "-l", "data.ldif")

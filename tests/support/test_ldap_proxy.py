@@ -394,10 +394,13 @@ async def test_black_hole_hides_the_end_of_either_side(start_slapd: Callable[...
         client.search(1)
         leaver.search(1)
         assert await client.results(1) == await leaver.results(1)
+        assert not proxy.silent_connections
         proxy.black_hole()
+        assert proxy.silent_connections == {1, 2}
         leaver.writer.close()
         slapd.stop()
         await until(lambda: proxy.open_count == 1)
+        assert proxy.silent_connections == {1}
         await client.silence()
         proxy.heal(revive_black_holed=True)
         with pytest.raises(ConnectionResetError):
