@@ -17,10 +17,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bridge.cli.drafts import open_draft
 from bridge.cli.options import choose_endpoint, config_option, endpoint_option, json_option, load_configuration
-from bridge.cli.output import escape_controls, is_terminal, note, print_document, write, write_bytes
+from bridge.cli.output import is_terminal, note, print_document, write, write_bytes
 from bridge.cli.tables import Column, show_table
 from bridge.events import ListingProgressed
 from bridge.run.build import make_bridge, require_endpoint
+from bridge.syntax.controls import escape_controls
 
 if TYPE_CHECKING:
     from bridge.config.loading import Loaded
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _TABLE_MAX_COUNT = 1000
 _COLUMNS = (Column("User name"), Column("Full name"), Column("E-mail addresses"))
 _FIELDS = ("userName", "fullName", "emailAddresses", "distinguishedName")
+_FORMULA_BEGINNINGS = ("=", "+", "-", "@")
 
 
 @click.command("list")
@@ -100,8 +102,13 @@ def _show_csv(users: list[dict[str, Any]]) -> None:
     for user in users:
         found = {**user, "emailAddresses": " ".join(user.get("emailAddresses", ()))}
         values = [found.get(name, "") for name in _FIELDS]
-        writer.writerow(map(escape_controls, values) if is_terminal() else values)
+        writer.writerow(_make_harmless(escape_controls(value)) for value in values)
     write_bytes(lines.getvalue().encode())
+
+
+def _make_harmless(cell: str) -> str:
+    """The cell with an apostrophe before what a spreadsheet would take for a formula."""
+    return f"'{cell}" if cell.startswith(_FORMULA_BEGINNINGS) else cell
 
 
 def _show_long(rows: list[tuple[str, str, tuple[str, ...]]]) -> None:

@@ -9,20 +9,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-import unicodedata
 from typing import TYPE_CHECKING
 
 import click
 import orjson
 
 from bridge.errors import BridgeError
+from bridge.syntax.controls import escape_controls, escape_in_json
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-_JOINERS = "\u200c\u200d"
-"""Parts of words in Persian, of letters in Hindi, and of emoji: invisible, and harmless."""
-_SHORT_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _STANDARD_STREAMS = (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))
 """What takes the place of a stream that was closed: what is written to standard output must fail, not disappear."""
 
@@ -54,22 +51,6 @@ def prepare_streams() -> None:
 def is_terminal() -> bool:
     """Whether somebody looks at standard output."""
     return sys.stdout.isatty()
-
-
-def escape_controls(text: str) -> str:
-    r"""Write what is invisible or steers a terminal as Python does (`\n`, `\x1b`, `\u202e`); a space stays."""
-    if text.isprintable():
-        return text
-    return "".join(map(_escape, text))
-
-
-def _escape(letter: str) -> str:
-    if letter.isprintable() or letter in _JOINERS or unicodedata.category(letter) == "Zs":
-        return letter
-    code = ord(letter)
-    return _SHORT_ESCAPES.get(letter) or (
-        f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"  # noqa: PLR2004
-    )
 
 
 def write(text: str) -> None:
@@ -131,8 +112,7 @@ def print_json(found: object) -> None:
 def print_document(document: bytes) -> None:
     """Print JSON, which is UTF-8 whatever the locale is (RFC 8259 §8.1), byte by byte where no terminal reads it."""
     if is_terminal():  # a document means the same with characters of its strings escaped
-        lines = document.decode().split("\n")
-        document = "\n".join("".join(map(_escape_for_json, line)) for line in lines).encode()
+        document = "\n".join(map(escape_in_json, document.decode().split("\n"))).encode()
     write_bytes(document)
 
 
@@ -143,10 +123,6 @@ def write_bytes(data: bytes) -> None:
         sys.stdout.buffer.write(data)
     except OSError as error:
         _lose(error)
-
-
-def _escape_for_json(letter: str) -> str:
-    return letter if _escape(letter) == letter else json.dumps(letter)[1:-1] if letter != "\x7f" else "\\u007f"
 
 
 def may_color(stream: TextIO) -> bool:

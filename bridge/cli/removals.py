@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridge.cli.options import FINDINGS, check_word, config_option, json_option, load_configuration
-from bridge.cli.output import escape_controls, is_terminal, note, print_json, say
+from bridge.cli.output import is_terminal, note, print_json, say
 from bridge.cli.service_calls import ask_or_do, ask_or_look
 from bridge.cli.status import show_reports
 from bridge.cli.tables import Column, show_table
 from bridge.documents import render_removals
+from bridge.syntax.controls import escape_controls
 
 if TYPE_CHECKING:
     from bridge.config.loading import Loaded

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bridge.cli.output import escape_controls, is_terminal, write, write_record
+from bridge.cli.output import is_terminal, write, write_record
+from bridge.syntax.controls import escape_controls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -34,6 +34,7 @@ from bridge.events import (
 )
 from bridge.model import Accepted, Rejection
 from bridge.ops.line_writer import LineWriter
+from bridge.syntax.controls import escape_controls, escape_in_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -266,17 +267,19 @@ def _format_second(seconds: int) -> str:
 def _flatten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Text that came from outside can't begin a line of its own, nor steer the terminal."""
     for name, value in event.items():
-        if isinstance(value, str) and name != "exception" and not value.isprintable():
-            event[name] = value.encode("unicode_escape").decode()
+        if isinstance(value, str) and not value.isprintable():
+            # A line of a traceback may be somebody's words, too: the journal takes a level from a beginning like `<3>`.
+            lines = [f"  {line}" for line in value.split("\n")] if name == "exception" else [value]
+            event[name] = "\n".join(map(escape_controls, lines))
     return event
 
 
 def _write_json(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-    """The event as one line; text that is no Unicode, such as a DN of other bytes, is escaped."""
+    """The event as one line; what is no Unicode or invisible is escaped, or the journal would show no text at all."""
     if "exc_info" in event:
         event = structlog.processors.format_exc_info(logger, method, event)
     try:
-        return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+        return escape_in_json(orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode())
     except TypeError:
         return json.dumps(event, default=repr)
 

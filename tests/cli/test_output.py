@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import csv
 import io
 import json
@@ -15,6 +16,7 @@ import pytest
 import pytest_asyncio
 from rich.cells import cell_len
 
+from bridge.cli.list_users import _show_csv
 from tests.support.bridges import configuration, running_bridge
 from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.slapd import PEOPLE
@@ -115,7 +117,7 @@ async def test_any_locale_prints_any_name(file: Path, environment: dict[str, str
             names = [user["fullName"] for user in json.loads(data)]
         else:
             names = [row["fullName"] for row in csv.DictReader(io.StringIO(data, newline=""))]
-        assert names == ["anna", HOSTILE, LONG, WIDE]
+        assert names == ["anna", HOSTILE if form == "json" else SHOWN, LONG, WIDE]
     for command in (("list",), ("check",)):
         done = await asyncio.to_thread(with_shell, (*command, "--config", str(file)), "", environment=environment)
         assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
@@ -186,3 +188,16 @@ def test_path_of_the_environment_is_escaped_in_errors(tmp_path: Path) -> None:
     """What stands in an error comes from outside, too."""
     code, output = on_terminal(("list", "--config", str(tmp_path / "a\x1b[2Jb")), stderr=True)
     assert (code, "\x1b[2J" in output, r"a\x1b[2Jb" in output) == (78, False, True)
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_csv_holds_no_formula(name: str) -> None:
+    """A spreadsheet takes such a beginning for one: whoever may edit their own entry could have it run there."""
+    users = [{"userName": "anna", "fullName": name, "emailAddresses": [f"{name}@example.com"]}]
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    with contextlib.redirect_stdout(stream):
+        _show_csv(users)
+    stream.seek(0)
+    (row,) = csv.DictReader(stream)
+    assert row["userName"] == "anna"
+    assert all(not cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in row.values())

@@ -152,6 +152,35 @@ async def test_log_that_nobody_reads_any_more_ends_nothing() -> None:
         stream.close()
 
 
+HOSTILE = "x\x7f \x9b2J \x1b]52;c;eA==\x07 \u202egnp \u2028 \r\n<3> Jürgen \U000e0001"
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_text_of_others_steers_neither_terminal_nor_journal(form: str) -> None:
+    """A login name, a diagnostic message: journalctl shows no line that holds such bytes, and a terminal obeys them."""
+    stream = io.StringIO()
+    event = UserAuthenticated(
+        endpoint="/mailstore",
+        user_name=HOSTILE,
+        verdict=Rejected(Rejection.WRONG_PASSWORD, "company", "1"),
+        duration_s=0.1,
+        server="ldap://h",
+        result_code=49,
+        diagnostic_message=HOSTILE,
+        detail=HOSTILE,
+    )
+    logger = make_logger("info", form, stream, {})
+    log_observer(logger, usernames=True)(event)
+    logger.error("request.failed", exc_info=ValueError(HOSTILE))
+    shown = stream.getvalue()
+    assert all(letter.isprintable() for letter in shown.replace("\n", "")), shown
+    assert "Jürgen" in shown
+    assert not any(line.startswith("<") for line in shown.split("\n"))
+    if form == "json":
+        found = [json.loads(line) for line in shown.splitlines()]
+        assert (found[0]["user"], found[0]["diagnostic_message"]) == (HOSTILE, HOSTILE)
+
+
 def test_metrics_count_events_and_name_no_user() -> None:
     """Closed label sets, base units, no challenge counted."""
     registry = CollectorRegistry()
