@@ -1,0 +1,112 @@
+"""Every command on a machine that was set up by README.md: as root, as the service's user, and as anybody else."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.set_up import FOLDER, UNIT, SetUp
+
+pytestmark = [pytest.mark.slapd, pytest.mark.machine, pytest.mark.timeout(300)]
+OWNERS = ("root", "mailstore-bridge")
+FINE, FINDINGS, USAGE, UNAVAILABLE, CONFIGURATION = 0, 1, 2, 69, 78
+
+RUNNING = [
+    ("check", FINE, ""),
+    ("check --offline", FINE, ""),
+    ("list", FINE, ""),
+    ("list --format csv", FINE, ""),
+    ("list --endpoint /other", USAGE, ""),
+    ("diff", FINE, ""),
+    ("auth anna", FINE, "Pass-anna\n"),
+    ("auth bert", FINDINGS, "wrong\n"),
+    ("auth nobody", FINDINGS, "wrong\n"),
+    ("status", FINE, ""),
+    ("refresh", FINE, ""),
+    ("refresh --directory other", FINDINGS, ""),
+    ("removals show", FINE, ""),
+    ("removals approve 0123456789abcdef", FINDINGS, ""),
+    ("removals reset --yes", FINE, ""),
+    ("throttle show", FINE, ""),
+    ("throttle clear nobody", FINDINGS, ""),
+    ("throttle clear", USAGE, ""),
+]
+"""A command, the exit code for those who may run it while the service runs, and what is typed."""
+
+WITHOUT_CONFIGURATION = [
+    ("--version", FINE, ""),
+    ("--help", FINE, ""),
+    ("schema", FINE, ""),
+    ("hash-password", FINE, "secret\n"),
+    ("no-such-command", USAGE, ""),
+    ("check --config /nowhere.yaml", CONFIGURATION, ""),
+]
+
+STOPPED = [
+    ("status", UNAVAILABLE),
+    ("refresh", UNAVAILABLE),
+    ("throttle show", UNAVAILABLE),
+    ("removals show", FINE),
+    ("list", FINE),
+    ("diff", FINE),
+    ("check", FINE),
+]
+
+AWAY = [("check", FINDINGS), ("list", UNAVAILABLE), ("diff", UNAVAILABLE), ("auth anna", UNAVAILABLE)]
+
+
+def expect(set_up: SetUp, user: str, command: str, code: int, typed: str = "") -> None:
+    """The command ends with this code, and with no traceback."""
+    done = set_up.machine.run("mailstore-bridge", *command.split(), user=user, stdin=typed)
+    assert done.returncode == code, f"{user}: {command}\n{done.stdout}{done.stderr}{set_up.machine.journal()}"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("user", OWNERS)
+@pytest.mark.parametrize(("command", "code", "typed"), RUNNING, ids=str)
+def test_command_beside_the_running_service(set_up: SetUp, user: str, command: str, code: int, typed: str) -> None:
+    """Root and the service's user may run them all."""
+    expect(set_up, user, command, code, typed)
+
+
+@pytest.mark.parametrize(
+    "command", ["check", "list", "diff", "auth anna", "status", "refresh", "removals show", "throttle show", "serve"]
+)
+def test_command_of_anybody_else_is_told_what_it_may_not_read(set_up: SetUp, command: str) -> None:
+    """The configuration is for root and the service alone."""
+    done = set_up.machine.run("mailstore-bridge", *command.split(), user="nobody", stdin="Pass-anna\n")
+    assert done.returncode == CONFIGURATION, done.stdout + done.stderr
+    assert f"{FOLDER}/config.yaml: can't be read: Permission denied" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("user", ["root", "nobody"])
+@pytest.mark.parametrize(("command", "code", "typed"), WITHOUT_CONFIGURATION, ids=str)
+def test_command_without_the_configuration(set_up: SetUp, user: str, command: str, code: int, typed: str) -> None:
+    """Anybody may run what needs neither the service nor its secrets."""
+    expect(set_up, user, command, code, typed)
+
+
+@pytest.mark.parametrize("user", OWNERS)
+def test_commands_while_the_service_is_stopped(set_up: SetUp, user: str) -> None:
+    """What asks the service says that none runs; the others work, and leave nothing that the service can't use."""
+    machine = set_up.machine
+    machine.shell(f"systemctl stop {UNIT}")
+    try:
+        for command, code in STOPPED:
+            expect(set_up, user, command, code)
+        strange = machine.run("find", "/var/lib/mailstore-bridge", "!", "-user", "mailstore-bridge").stdout
+    finally:
+        machine.shell(f"systemctl start {UNIT}")
+    assert strange == ""
+    assert set_up.user_names() == ["anna", "bert", "carl"]
+
+
+@pytest.mark.parametrize("user", OWNERS)
+def test_commands_while_the_directory_is_away(set_up: SetUp, user: str) -> None:
+    """Nobody is told that all is well."""
+    set_up.slapd.stop()
+    try:
+        for command, code in AWAY:
+            expect(set_up, user, command, code, "Pass-anna\n")
+    finally:
+        set_up.slapd.start()
+    expect(set_up, user, "refresh", FINE)
