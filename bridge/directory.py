@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from bridge.errors import DirectoryError
-    from bridge.model import Secret
+    from bridge.model import Problem, Secret
     from bridge.syntax.filters import Filter
 
 
@@ -135,6 +135,10 @@ class Directory(Protocol):
     @property
     def servers(self) -> tuple[str, ...]:
         """The URLs of all servers that are known now, those asked first at the front, those set aside at the end."""
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What an administrator should know of our own account and of the files that it needs."""
 
     def open_listing(
         self, began_s: float | None = None, avoid: Collection[str] = ()

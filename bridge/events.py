@@ -150,6 +150,34 @@ class CertificateSeen(NamedTuple):
     expires_at_s: float
 
 
+class AccountWarned(NamedTuple):
+    """A server has taken the service account, and something will soon go wrong; told when it begins."""
+
+    directory: str
+    server: str
+    code: str
+    message: str
+    remedy: str
+
+
+class FilesTaken(NamedTuple):
+    """A secret or a certificate was taken anew from its files, which have changed."""
+
+    place: str
+    """Where the configuration names it: `directories[0].bind.password_file`."""
+    files: tuple[str, ...]
+    is_certificate: bool
+
+
+class FilesUnusable(NamedTuple):
+    """The files of a secret or a certificate can't be used; what was taken from them before stays in use."""
+
+    place: str
+    files: tuple[str, ...]
+    is_certificate: bool
+    error: str
+
+
 Event = (
     RequestAnswered
     | UserAuthenticated
@@ -166,6 +194,9 @@ Event = (
     | ServersKnown
     | DiscoveryFailed
     | CertificateSeen
+    | AccountWarned
+    | FilesTaken
+    | FilesUnusable
 )
 
 Observer = Callable[[Event], None]

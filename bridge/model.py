@@ -8,7 +8,12 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from bridge.renewal import explain
+
+if TYPE_CHECKING:
+    from bridge.renewal import Renewed
 
 
 class Secret:
@@ -177,6 +182,16 @@ class Problem:
     remedy: str
     since_s: float
     """Seconds since 1970."""
+
+
+def file_problem(source: Renewed[Any], directory: str) -> Problem | None:
+    """That the files of a secret or a certificate can't be used now, or None where they can."""
+    if source.failure is None:
+        return None
+    files = " and ".join(source.files)
+    message = f"What {source.place} names can't be used now ({files}): {explain(source.failure)}."
+    remedy = "What was read before stays in use; put the file right, and it is taken by itself."
+    return Problem("file_unusable", directory, message, remedy, source.failing_since_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import click
 from bridge.cli.drafts import ignore, open_draft
 from bridge.cli.options import FINDINGS, choose_endpoint, config_option, endpoint_option, load_configuration
 from bridge.model import Accepted, Secret
-from bridge.run.build import make_bridge
+from bridge.run.build import make_bridge, require_endpoint
 from bridge.run.process import protect_memory
 
 
@@ -27,6 +27,7 @@ def auth_command(config_path: str, endpoint: str | None, user: str) -> None:
     protect_memory()
     loaded = load_configuration(config_path)
     path = choose_endpoint(loaded, endpoint)
+    require_endpoint(loaded, path)  # before anybody types a password for nothing
     if sys.stdin.isatty():
         password = getpass.getpass(f"Password of {user}: ").encode()
     else:

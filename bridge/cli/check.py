@@ -8,7 +8,7 @@ import os
 import ssl
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -17,10 +17,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from bridge.cli.drafts import open_draft
+from bridge.cli.file_checks import check_files, check_files_in_use, require_what_is_tried, tell_unread
+from bridge.cli.findings import Check
 from bridge.cli.options import FINDINGS, config_option, json_option
 from bridge.clock import SystemClock
 from bridge.config.loading import load
 from bridge.errors import BridgeError, DirectoryError, SecretWithheld
+from bridge.ldap.account_notices import AccountNotices
 from bridge.ldap.discovery import discover_servers
 from bridge.ldap.messages import PAGED_RESULTS
 from bridge.ldap.root_dse import read_root_dse
@@ -28,6 +31,7 @@ from bridge.ldap.service_account import ServiceAccount
 from bridge.ldap.service_secrets import RefusedSecrets
 from bridge.ldap.transport import open_connection
 from bridge.run.build import ldap_settings, make_source, snapshot_policy
+from bridge.run.permissions import permission_warnings
 from bridge.run.service import ABOUT_STRANGERS
 from bridge.sources.directory.listing import refuse_if_empty, take_listing
 from bridge.sources.directory.lockout import budget_of, read_lockout, window_of
@@ -53,25 +57,13 @@ _SAMPLES_COUNT = 3
 _COLORS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was tried. `result` is `ok`, `warning` or `failed`."""
-
-    name: str
-    directory: str
-    server: str
-    result: str
-    message: str
-    remedy: str = ""
-
-
 @click.command("check")
 @config_option
 @click.option("--offline", is_flag=True, help="Only the configuration and its files.")
 @json_option
 def check_command(config_path: str, offline: bool, as_json: bool) -> None:
     """Check the configuration and what it names."""
-    loaded = load(config_path, os.environ)
+    loaded = load(config_path, os.environ, needs=())
     found = asyncio.run(check_directories(loaded, offline=offline))
     sys.exit(FINDINGS if show_checks(found, as_json=as_json) else 0)
 
@@ -79,14 +71,18 @@ def check_command(config_path: str, offline: bool, as_json: bool) -> None:
 async def check_directories(loaded: Loaded, *, offline: bool) -> list[Check]:
     """What was found, in the order in which it was tried."""
     found = [Check("configuration", "", "", "ok", "valid")]
-    # Security: shared by all that this run binds, or each server of each directory would be sent a wrong password.
-    refused = RefusedSecrets(SystemClock())
-    found += [Check("configuration", "", "", "warning", warning) for warning in loaded.warnings]
+    warnings = (*loaded.warnings, *permission_warnings(loaded, os.environ))
+    found += [Check("configuration", "", "", "warning", warning) for warning in warnings]
     if offline:
-        return found
+        return [*found, *tell_unread(loaded)]
+    require_what_is_tried(loaded)
+    found += [*check_files(loaded, os.environ), *await check_files_in_use(loaded, os.environ)]
+    # Security: shared by all that this run binds, which sends a wrong password once, to one server.
+    refused = RefusedSecrets(SystemClock(), witness_count=1)
     for position in range(len(loaded.configuration.directories)):
         settings = ldap_settings(loaded, position)
-        account = ServiceAccount(settings, refused)
+        notices = AccountNotices(settings.directory, SystemClock(), lambda _event: None)
+        account = ServiceAccount(settings, refused, notices)
         try:
             servers = settings.servers or await discover_servers(settings)
         except BridgeError as error:
@@ -95,11 +91,18 @@ async def check_directories(loaded: Loaded, *, offline: bool) -> list[Check]:
         for server in servers:
             try:
                 found += await _check_server(settings, account, server)
+                found += _tell_notice(notices, server)
             except BridgeError as error:
                 found.append(_failed("server", settings.directory, server.url, error))
         found += await _check_users(loaded, position, refused)
     found += await _check_state(loaded)
     return found
+
+
+def _tell_notice(notices: AccountNotices, server: ServerAddress) -> Iterator[Check]:
+    """What the server has said of the account's password when it took it."""
+    if (problem := notices.of(server.url)) is not None:
+        yield Check("account", problem.directory, server.url, "warning", problem.message, problem.remedy)
 
 
 async def _check_state(loaded: Loaded) -> list[Check]:

@@ -12,7 +12,7 @@ from bridge.cli.drafts import ignore, open_draft
 from bridge.cli.options import FINDINGS, config_option, json_option, load_configuration, print_json
 from bridge.cli.removals import show_removal_table
 from bridge.documents import render_removal, render_time
-from bridge.run.build import make_bridge
+from bridge.run.build import make_bridge, require_directories
 
 if TYPE_CHECKING:
     from bridge.config.loading import Loaded
@@ -38,6 +38,7 @@ def diff_command(config_path: str, as_json: bool) -> None:
 
 async def compare_directories(loaded: Loaded) -> dict[str, Any]:
     """What differs in each directory. Raises a `BridgeError` where one can't be listed, or its state not be read."""
+    require_directories(loaded, [section.name for section in loaded.configuration.directories])
     bridge = make_bridge(loaded, ignore, open_draft(loaded))
     try:
         found = [await _compare(snapshots) for snapshots in bridge.directories.values()]

@@ -18,7 +18,7 @@ from rich.table import Table
 from bridge.cli.drafts import open_draft
 from bridge.cli.options import choose_endpoint, config_option, endpoint_option, load_configuration
 from bridge.events import ListingProgressed
-from bridge.run.build import make_bridge
+from bridge.run.build import make_bridge, require_endpoint
 
 if TYPE_CHECKING:
     from bridge.config.loading import Loaded
@@ -43,6 +43,7 @@ def list_command(config_path: str, endpoint: str | None, form: str) -> None:
 
 async def list_endpoint(loaded: Loaded, endpoint: str) -> ListAnswer:
     """A fresh listing, with its progress on standard error where that is a terminal."""
+    require_endpoint(loaded, endpoint)
     console = Console(stderr=True)
     columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -9,6 +9,7 @@ import click
 import orjson
 
 from bridge.config.loading import load
+from bridge.run.permissions import permission_warnings
 
 if TYPE_CHECKING:
     from bridge.config.loading import Loaded
@@ -30,9 +31,12 @@ endpoint_option = click.option("--endpoint", metavar="PATH", help="The endpoint,
 
 
 def load_configuration(path: str) -> Loaded:
-    """The configuration, with its warnings on standard error. Raises `ConfigurationError`."""
-    loaded = load(path, os.environ)
-    for warning in loaded.warnings:
+    """The configuration, with its warnings on standard error. Raises `ConfigurationError`.
+
+    No secret is read yet: what only speaks to the running service needs none.
+    """
+    loaded = load(path, os.environ, needs=())
+    for warning in (*loaded.warnings, *permission_warnings(loaded, os.environ)):
         click.secho(f"warning: {warning}", fg="yellow", err=True)
     return loaded
 

@@ -16,52 +16,111 @@ from pydantic import SecretStr, ValidationError
 
 from bridge.config.directories import Configuration
 from bridge.config.schema import FaultError, Section
-from bridge.config.secret_files import SecretError, others_may_read, read_credential, read_secret_file
+from bridge.config.secret_files import Named, SecretFile
 from bridge.config.yaml12 import Document, Path, read_yaml
 from bridge.errors import ConfigurationError
-from bridge.model import Secret
+from bridge.renewal import explain
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator, Mapping
 
     from pydantic_core import ErrorDetails
+
+    from bridge.renewal import Renewed
 
 _NOT_SHOWN = frozenset(("bind", "callers", "password", "password_hash"))
 """Where a value may be a secret, put where it doesn't belong."""
 
 
+Fault = tuple[int, Path, str]
+"""The line, the path of the key, and what is wrong there."""
+EVERYTHING: tuple[Path, ...] = ((),)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A file that the configuration names, or the configuration itself where a password stands in it."""
+
+    path: Path
+    """The key that names it."""
+    line: int
+    place: str
+    """The key as it is shown: `directories[0].tls.ca_file`."""
+    prefix: str
+    """The beginning of each message about it: the configuration's file, the line, the place."""
+    file: str
+    is_private: bool
+    """Whether nobody but the service may read it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration without faults."""
+    """A configuration without faults; what its files hold is read when it is needed."""
 
     configuration: Configuration
-    secrets: Mapping[Path, Secret] = field(default_factory=dict)
+    secrets: Mapping[Path, SecretFile] = field(default_factory=dict)
     """By the path of the section that names them: `("directories", 0, "bind")`."""
+    files: tuple[NamedFile, ...] = ()
     warnings: tuple[str, ...] = ()
+    contexts: dict[Path, Renewed[ssl.SSLContext]] = field(default_factory=dict)
+    """Certificates with their keys, by the path of their section, as soon as somebody has made them of the files."""
+
+    def require(self, *sections: Path) -> None:
+        """Raise `ConfigurationError` with each fault of the secrets and files that these sections name."""
+        faults = sorted(self.faults(sections), key=lambda fault: fault[0])
+        if faults:
+            raise ConfigurationError(tuple(f"{self.prefix_of(path)}{sentence}" for _, path, sentence in faults))
+
+    def prefix_of(self, path: Path) -> str:
+        """The beginning of each message about a key that names a secret or a file."""
+        prefixes = {named.path: named.prefix for named in self.files}
+        prefixes |= {(*at, secret.named.key): secret.named.prefix for at, secret in self.secrets.items()}
+        return prefixes[path]
+
+    def faults(self, sections: tuple[Path, ...] = EVERYTHING) -> Iterator[Fault]:
+        """What these sections name and can't be read: secrets, certificates, keys."""
+        for path, secret in self.secrets.items():
+            if _is_within(path, sections):
+                secret.look()
+                if not secret.fingerprints and secret.failure is not None:
+                    named = secret.named
+                    yield named.line, (*path, named.key), f"{named.value} {explain(secret.failure)}"
+        secret_paths = {(*path, secret.named.key) for path, secret in self.secrets.items()}
+        for named_file in self.files:
+            if named_file.path in secret_paths or not _is_within(named_file.path, sections):
+                continue
+            try:
+                FilePath(named_file.file).open("rb").close()
+            except OSError as error:
+                yield named_file.line, named_file.path, f"{named_file.file} {explain(error)}"
 
 
-def load(path: str, environment: Mapping[str, str]) -> Loaded:
-    """The configuration in the file at `path`, with its secrets read.
+def _is_within(path: Path, sections: tuple[Path, ...]) -> bool:
+    return any(path[: len(section)] == section for section in sections)
+
+
+def load(path: str, environment: Mapping[str, str], *, needs: tuple[Path, ...] = EVERYTHING) -> Loaded:
+    """The configuration in the file at `path`; of the sections in `needs`, the secrets and files can be read, too.
 
     Raises `ConfigurationError` with every fault, in the order of the lines.
     """
     document = read_yaml(_read_text(path))
     configuration = _validate(document)
-    secrets: dict[Path, Secret] = {}
+    loaded: Loaded | None = None
     if configuration is not None:
         document.faults += _check_names(configuration, document)
-        document.faults += _check_files(configuration, document)
-        for section_path, key, value in _secret_keys(configuration):
-            try:
-                secrets[section_path] = _read_secret(key, value, environment)
-            except SecretError as error:
-                document.faults.append(
-                    (document.line_of((*section_path, key)), (*section_path, key), f"{value} {error}")
-                )
-    if document.faults or configuration is None:
+        secrets = {
+            section: SecretFile(_name(path, document, (*section, key), value), environment)
+            for section, key, value in _secret_keys(configuration)
+        }
+        files = tuple(_named_files(path, configuration, document))
+        loaded = Loaded(configuration, secrets, files, tuple(_warnings(path, configuration, document)))
+        document.faults += loaded.faults(needs)
+    if document.faults or loaded is None:
         faults = sorted(document.faults, key=lambda fault: fault[0])
         raise ConfigurationError(tuple(_message(path, *fault) for fault in faults))
-    return Loaded(configuration, secrets, tuple(_warnings(path, configuration, document)))
+    return loaded
 
 
 def json_schema() -> dict[str, Any]:
@@ -81,8 +140,13 @@ def _read_text(path: str) -> str:
 
 
 def _message(file: str, line: int, path: Path, sentence: str) -> str:
-    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
+    place = show_path(path)
     return f"{file}:{line}: {place}: {sentence}" if place else f"{file}:{line}: {sentence}"
+
+
+def show_path(path: Path) -> str:
+    """The path of a key as it stands in messages: `directories[0].bind`."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
 
 
 def _validate(document: Document) -> Configuration | None:
@@ -199,22 +263,37 @@ def _check_names(configuration: Configuration, document: Document) -> Iterator[t
                 yield document.line_of(place), place, f'"{name}" stands twice'
 
 
-def _check_files(configuration: Configuration, document: Document) -> Iterator[tuple[int, Path, str]]:
-    """Certificates and keys that can't be read."""
+_FILE_KEYS = {
+    "certificate_file": False,
+    "key_file": True,
+    "ca_file": False,
+    "client_certificate_file": False,
+    "client_key_file": True,
+}
+"""The keys of certificates and keys, and whether nobody else may read the file."""
+
+
+def _named_files(file: str, configuration: Configuration, document: Document) -> Iterator[NamedFile]:
+    """Every file that the configuration names, be it there or not."""
     sections: list[tuple[Path, Section | None]] = [(("server", "tls"), configuration.server.tls)]
-    for at, found in enumerate(configuration.directories):
-        sections += [(("directories", at, "tls"), found.tls), (("directories", at, "bind"), found.bind)]
-    for path, section in sections:
-        for key in ("certificate_file", "key_file", "ca_file", "client_certificate_file", "client_key_file", "keytab"):
-            file = getattr(section, key, None)
-            if file is None:
-                continue
-            try:
-                FilePath(file).open("rb").close()
-            except OSError as error:
-                place = (*path, key)
-                sentence = f"{file} can't be read: {error.strerror}; let the service's user read the file"
-                yield document.line_of(place), place, sentence
+    sections += [(("directories", at, "tls"), found.tls) for at, found in enumerate(configuration.directories)]
+    found: list[tuple[Path, str, bool]] = [
+        ((*path, key), value, is_private)
+        for path, section in sections
+        for key, is_private in _FILE_KEYS.items()
+        if (value := getattr(section, key, None)) is not None
+    ]
+    for path, key, value in _secret_keys(configuration):
+        if key != "password_credential":
+            found.append(((*path, key), file if key == "password" else value, True))
+    for path, value, is_private in found:
+        named = _name(file, document, path, value)
+        yield NamedFile(path, named.line, named.place, named.prefix, value, is_private)
+
+
+def _name(file: str, document: Document, path: Path, value: str) -> Named:
+    line = document.line_of(path)
+    return Named(show_path(path), str(path[-1]), value, line, _message(file, line, path, ""))
 
 
 def _secret_keys(configuration: Configuration) -> Iterator[tuple[Path, str, str]]:
@@ -229,34 +308,13 @@ def _secret_keys(configuration: Configuration) -> Iterator[tuple[Path, str, str]
         for position, directory in enumerate(configuration.directories)
     ]
     for path, section in sections:
-        for key in ("password_file", "password_credential", "password"):
+        for key in ("password_file", "password_credential", "password", "keytab"):
             value = getattr(section, key, None)
             if value is not None:
                 yield path, key, value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
-def _read_secret(key: str, value: str, environment: Mapping[str, str]) -> Secret:
-    match key:
-        case "password_file":
-            return read_secret_file(value)
-        case "password_credential":
-            return read_credential(value, environment)
-    return Secret(value.encode())
-
-
 def _warnings(file: str, configuration: Configuration, document: Document) -> Iterator[str]:
-    for path, key, value in _secret_keys(configuration):
-        place = (*path, key)
-        held = {"password": file, "password_file": value}.get(key)
-        if held is not None and others_may_read(held):
-            sentence = f"{held} can be read by others; run: chmod 600 {held}"
-            yield _message(file, document.line_of(place), place, sentence)
-    for position, directory in enumerate(configuration.directories):
-        keytab = directory.bind.keytab
-        if keytab is not None and others_may_read(keytab):
-            place = ("directories", position, "bind", "keytab")
-            sentence = f"{keytab} can be read by others; run: chmod 600 {keytab}"
-            yield _message(file, document.line_of(place), place, sentence)
     if configuration.server.tls is None:
         for position, address in enumerate(configuration.server.listen):
             if not address.is_local:

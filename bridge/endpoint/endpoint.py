@@ -207,5 +207,6 @@ def _problems(directory: DirectorySnapshots, now_s: float) -> Iterator[Problem]:
             message += f" {waiting_count} of them wait, for a day, for the server that has last shown the users."
         remedy, since_s = how_to_approve(snapshot.guard.digest or ""), snapshot.guard.withheld_since_s
         yield Problem("removals_withheld", name, message, remedy, since_s or now_s)
+    yield from directory.source.directory.problems
     for error, stranger_since_s in directory.replicas.strangers.values():
         yield Problem(error.code, name, error.message, error.remedy, stranger_since_s)

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 _SUCCESS = 0
 
 
+class PolicyWarning(NamedTuple):
+    """What a server says beside a success: one of the two."""
+
+    grace_count: int | None = None
+    """The password has expired, and so many more binds are let through."""
+    expires_in_s: int | None = None
+
+
 class Cause(NamedTuple):
     """What a server names as the cause; without a `rejection` it is none that says anything of the user."""
 
@@ -92,6 +100,7 @@ _POLICY_REJECTIONS = {
 }
 _UNREADABLE = -1
 _POLICY_WARNING, _POLICY_ERROR = 0xA0, 0x81
+_DIGITS_MAX_COUNT = 10
 _BEFORE_EXPIRATION, _GRACE_REMAINING = 0x80, 0x81
 
 _NAMES = re.compile(r"\[[^\]]*\]|\b[\w.-]+=[^,\s]*(?:,\s*[\w.-]+=[^,\s]*)*")
@@ -164,13 +173,24 @@ def read_policy_rejection(response: Response) -> Rejection | None:
     return None
 
 
-def read_policy_notice(response: Response) -> str | None:
-    """What the controls of a bind response tell beside it: grace logins, or the time until the password expires."""
-    notice = _read_policy(response)[0]
+def read_policy_warning(response: Response) -> PolicyWarning | None:
+    """The grace logins that remain, or the time until the password expires, where an answer tells it."""
+    warning = _read_policy(response)[0]
     seconds = response.controls.get(messages.PASSWORD_EXPIRING)
-    if notice is None and seconds is not None and seconds.isdigit():
-        notice = f"the password expires in {int(seconds)} s"
-    return notice
+    if warning is None and seconds is not None and seconds.isdigit() and len(seconds) <= _DIGITS_MAX_COUNT:
+        warning = PolicyWarning(expires_in_s=int(seconds))
+    return warning
+
+
+def read_policy_notice(response: Response) -> str | None:
+    """The same in words."""
+    match read_policy_warning(response):
+        case None:
+            return None
+        case PolicyWarning(grace_count=None, expires_in_s=seconds):
+            return f"the password expires in {seconds} s"
+        case PolicyWarning(grace_count=count):
+            return f"{count} grace logins remain"
 
 
 def _ad_cause(message: str) -> Cause | None:
@@ -186,7 +206,7 @@ def _nds_cause(message: str) -> Cause | None:
     return Cause(_NDS_REJECTIONS.get(cause[1])) if cause is not None else None
 
 
-def _read_policy(response: Response) -> tuple[str | None, int | None]:
+def _read_policy(response: Response) -> tuple[PolicyWarning | None, int | None]:
     """The warning and the error of a password policy response control; the error is negative if it can't be read.
 
     A result code that says success stays one: the control only adds a reason.
@@ -200,14 +220,14 @@ def _read_policy(response: Response) -> tuple[str | None, int | None]:
         return None, _UNREADABLE
 
 
-def _read_policy_value(reader: ber.Reader) -> tuple[str | None, int | None]:
-    notice, error = None, None
+def _read_policy_value(reader: ber.Reader) -> tuple[PolicyWarning | None, int | None]:
+    found, error = None, None
     if reader.peek_tag() == _POLICY_WARNING:
         warning = reader.read_inner(_POLICY_WARNING)
         if warning.peek_tag() == _GRACE_REMAINING:
-            notice = f"{warning.read_integer(_GRACE_REMAINING)} grace logins remain"
+            found = PolicyWarning(grace_count=warning.read_integer(_GRACE_REMAINING))
         else:
-            notice = f"the password expires in {warning.read_integer(_BEFORE_EXPIRATION)} s"
+            found = PolicyWarning(expires_in_s=warning.read_integer(_BEFORE_EXPIRATION))
     if reader.peek_tag() == _POLICY_ERROR:
         error = reader.read_integer(_POLICY_ERROR)
-    return notice, error
+    return found, error

@@ -17,6 +17,7 @@ from bridge.directory import LookUp
 from bridge.errors import DirectoryRefused, DirectoryUnavailable, OutcomeUnknown
 from bridge.events import CertificateSeen, OperationEnded
 from bridge.ldap import messages
+from bridge.ldap.account_notices import AccountNotices
 from bridge.ldap.binds import BindConnections
 from bridge.ldap.limiter import Limiter
 from bridge.ldap.lookups import LookupConnections
@@ -27,6 +28,8 @@ from bridge.ldap.root_dse import read_root_dse
 from bridge.ldap.servers import INNER_PART, Servers
 from bridge.ldap.service_account import ServiceAccount
 from bridge.ldap.service_secrets import RefusedSecrets
+from bridge.model import file_problem
+from bridge.renewal import Renewed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
     from bridge.ldap.discovery import Discovery
     from bridge.ldap.messages import Response
     from bridge.ldap.settings import LdapSettings, ServerAddress
-    from bridge.model import Secret
+    from bridge.model import Problem, Secret
 
 
 _CONNECTING_PART = 0.75
@@ -73,7 +76,8 @@ class LdapDirectory:
             find=self._discovery.find if self._discovery is not None else None,
             sleep=sleep,
         )
-        self._account = ServiceAccount(settings, refused or RefusedSecrets(clock))
+        self._notices = AccountNotices(settings.directory, clock, observe)
+        self._account = ServiceAccount(settings, refused or RefusedSecrets(clock), self._notices)
         self._binds = BindConnections(settings, self._servers, clock)
         self._lookups = LookupConnections(settings, self._account, clock, self._binds.suspect)
         queue = settings.queue_limit_count
@@ -101,6 +105,15 @@ class LdapDirectory:
     def servers(self) -> tuple[str, ...]:
         """The URLs of the servers that are known now, those that are asked first at the front."""
         return self._servers.urls
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with the service account, or with the files of its secret and of the certificates."""
+        settings = self._settings
+        key = settings.sasl.key if settings.sasl is not None else None
+        sources = (settings.bind_password, settings.tls, key)
+        files = (file_problem(source, self.name) for source in sources if isinstance(source, Renewed))
+        return (*self._notices.problems, *(problem for problem in files if problem is not None))
 
     def set_aside(self, server: str, error: DirectoryError, trial: Callable[[], Awaitable[None]] | None = None) -> None:
         """Ask `server` last until it has been tried in the background."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -20,32 +21,50 @@ from bridge.ldap.sasl import SaslBinds
 from bridge.ldap.service_secrets import Answer, Cause
 from bridge.ldap.transport import open_connection
 from bridge.model import Rejection
+from bridge.renewal import Renewed, current
 
 if TYPE_CHECKING:
+    from bridge.ldap.account_notices import AccountNotices
     from bridge.ldap.connection import Connection, Peer
     from bridge.ldap.messages import Response
     from bridge.ldap.service_secrets import Refusal, RefusedSecrets, Withheld
     from bridge.ldap.settings import LdapSettings, ServerAddress
+    from bridge.model import Secret
 
 _TRY_AT_ONCE = (
-    "Then restart the service if bind or its password has changed, or have the account tried at once by "
-    "`mailstore-bridge refresh`."
+    "A file of the password that has changed counts at once. Restart the service if the configuration itself has "
+    "changed, or have the account tried at once by `mailstore-bridge refresh`."
 )
 _NOT_OF_THE_ACCOUNT = frozenset((None, Rejection.NO_PASSWORD, Rejection.ENTRY_GONE))
 """What a directory neither counts nor ends by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Credentials:
+    """What the account is bound with, as it is now."""
+
+    key: bytes
+    """What stands for the account and its secret."""
+    password: Secret | None
+    """None for a bind by SASL."""
 
 
 class ServiceAccount:
     """Opens connections and binds them, as far as what was refused before allows it.
 
     Security: every look-up would otherwise send a wrong password again, and the directory would lock the account.
+    The secret is read for each bind: a file that has changed holds another one, of which nothing was refused yet. While
+    a server refuses that, and took the one from before, the one from before goes on being used there.
     """
 
-    def __init__(self, settings: LdapSettings, refused: RefusedSecrets) -> None:
+    def __init__(self, settings: LdapSettings, refused: RefusedSecrets, notices: AccountNotices | None = None) -> None:
         """`refused` is shared by everything in the process that binds."""
         self._settings = settings
         self._refused = refused
+        self._notices = notices
         self._sasl = SaslBinds(settings.sasl) if settings.sasl is not None else None
+        self._taken: dict[str, _Credentials] = {}
+        """What each server has accepted last, by its URL."""
 
     async def connect(self, server: ServerAddress) -> Connection:
         """A new connection, bound.
@@ -53,13 +72,55 @@ class ServiceAccount:
         Raises `DirectoryRefused` where the account is not taken, its kin `SecretWithheld` where it was not taken before
         and isn't bound now, and `DirectoryUnavailable`.
         """
-        key = self._key()
-        self._raise_if_withheld(key, server)
+        credentials, before = self._credentials(), self._taken.get(server.url)
+        try:
+            connection, response = await self._connect(credentials, server)
+        except DirectoryRefused as error:
+            is_new = credentials is not None and before is not None and before.key != credentials.key
+            if not is_new or not self._is_about_secret(credentials, server):
+                raise
+            refusal = error
+        else:
+            self._note_accepted(credentials, server, response)
+            return connection
+        return await self._connect_as_before(before, credentials, server, refusal)
+
+    async def _connect_as_before(
+        self, before: _Credentials | None, now: _Credentials | None, server: ServerAddress, refusal: DirectoryRefused
+    ) -> Connection:
+        """A connection by what the server took until now, as the directory's password is not the file's yet.
+
+        If that is refused, the directory's password was changed meanwhile: the new one has one more try.
+        """
+        assert before is not None  # noqa: S101 - the caller has looked
+        assert now is not None  # noqa: S101
+        try:
+            connection, _ = await self._connect(before, server)
+        except SecretWithheld:
+            raise refusal from None
+        except DirectoryRefused:
+            if not self._is_about_secret(before, server):
+                raise
+            self._taken.pop(server.url, None)
+            self._refused.forgive(now.key)
+            connection, response = await self._connect(now, server)
+            self._note_accepted(now, server, response)
+            return connection
+        if self._notices is not None:
+            self._notices.note_outdated(server.url, refusal)
+        return connection
+
+    async def _connect(
+        self, credentials: _Credentials | None, server: ServerAddress
+    ) -> tuple[Connection, Response | None]:
+        """A new connection, and the answer to its bind; None where nobody is bound."""
+        self._raise_if_withheld(credentials, server)
         due_s = asyncio.get_running_loop().time() + self._settings.connect_timeout_s
         connection = await open_connection(self._settings, server)
         try:
             async with asyncio.timeout_at(due_s):
-                await self._bind(key, connection, server)
+                # RFC 4513 §4: a new connection is anonymous already
+                response = await self._bind(credentials, connection, server) if credentials is not None else None
         except TimeoutError as error:
             connection.abort()
             detail = f"the service bind was not answered within {self._settings.connect_timeout_s:g} s"
@@ -67,46 +128,69 @@ class ServiceAccount:
         except BaseException:
             connection.close()
             raise
-        return connection
+        return connection, response
+
+    def _note_accepted(
+        self, credentials: _Credentials | None, server: ServerAddress, response: Response | None
+    ) -> None:
+        if credentials is None or response is None:
+            return
+        self._taken[server.url] = credentials
+        if self._notices is not None:
+            self._notices.note_accepted(credentials.key, server.url, response)
 
     def forgive_refusal(self) -> None:
         """The account is bound once more, as the operator asks for it."""
-        if (key := self._key()) is not None:
-            self._refused.forgive(key)
+        if (credentials := self._credentials()) is not None:
+            self._refused.forgive(credentials.key)
 
-    def _key(self) -> bytes | None:
-        """What stands for the account and its secret; None where nobody is bound."""
+    def _credentials(self) -> _Credentials | None:
+        """The account with its secret as it is now; None where nobody is bound. Reads the file if it has changed."""
         settings = self._settings
         if settings.sasl is not None:
-            return self._refused.key_of(
-                f"{settings.sasl.mechanism} {settings.sasl.principal or settings.directory}", b""
-            )
+            account = f"{settings.sasl.mechanism} {settings.sasl.principal or settings.directory}"
+            return _Credentials(self._refused.key_of(account, self._fingerprint()), None)
         if settings.bind_dn is None or settings.bind_password is None:
             return None
-        return self._refused.key_of(settings.bind_dn, settings.bind_password.reveal())
+        password = current(settings.bind_password)
+        return _Credentials(self._refused.key_of(settings.bind_dn, password.reveal()), password)
 
-    async def _bind(self, key: bytes | None, connection: Connection, server: ServerAddress) -> None:
-        if key is None:
-            return  # RFC 4513 §4: a new connection is anonymous already
+    def _fingerprint(self) -> bytes:
+        """What changes with the key table or the client certificate, by which a bind by SASL is made."""
+        assert self._settings.sasl is not None  # noqa: S101 - the caller has looked
+        sources: tuple[object, ...] = (self._settings.sasl.key, self._settings.tls)
+        renewed = [source for source in sources if isinstance(source, Renewed)]
+        for source in renewed:
+            source.look()
+        return b"".join(fingerprint for source in renewed for fingerprint in source.fingerprints)
+
+    async def _bind(self, credentials: _Credentials, connection: Connection, server: ServerAddress) -> Response:
+        key = credentials.key
         async with self._refused.turn(key, server.url):
-            self._raise_if_withheld(key, server)
+            self._raise_if_withheld(credentials, server)
             try:
-                response = await self._send(connection, server.host)
+                response = await self._send(credentials.password, connection, server.host)
             except DirectoryRefused as error:  # Kerberos has said so, and no server
                 self._refused.note_refused(key, server.url, Answer(Cause.TICKET, error.detail, error.remedy))
                 raise
             if response.result_code != SUCCESS:
                 raise self._failure(key, response, connection.peer)
             self._refused.note_accepted(key, server.url)
+        return response
 
-    async def _send(self, connection: Connection, host: str) -> Response:
-        dn, password = self._settings.bind_dn, self._settings.bind_password
+    async def _send(self, password: Secret | None, connection: Connection, host: str) -> Response:
         if self._sasl is not None:
             return await self._sasl.bind(connection, host)
-        assert dn is not None  # noqa: S101 - there is a key
+        dn = self._settings.bind_dn
+        assert dn is not None  # noqa: S101 - there are credentials
         assert password is not None  # noqa: S101
         # Without the control OpenLDAP says of a locked account what it says of a wrong password.
         return await connection.bind(dn, password, messages.ASK_FOR_PASSWORD_POLICY)
+
+    def _is_about_secret(self, credentials: _Credentials | None, server: ServerAddress) -> bool:
+        """Whether a server was not asked, or has refused, because of the password itself."""
+        found = self._refused.withheld(credentials.key, server.url) if credentials is not None else None
+        return found is not None and any(refusal.answer.cause is Cause.SECRET for refusal in found.refusals)
 
     def _failure(self, key: bytes, response: Response, peer: Peer) -> DirectoryError:
         """The error for a bind that did not succeed; a refusal is remembered."""
@@ -118,10 +202,12 @@ class ServiceAccount:
             said = describe_result(response) if cause in (Cause.SECRET, Cause.ACCOUNT) else error.detail
             answer = Answer(cause, said, error.remedy, code, message)
             self._refused.note_refused(key, peer.server, answer)
+            if cause is Cause.SECRET and isinstance(self._settings.bind_password, Renewed):
+                self._settings.bind_password.suspect()
         return error
 
-    def _raise_if_withheld(self, key: bytes | None, server: ServerAddress) -> None:
-        found = self._refused.withheld(key, server.url) if key is not None else None
+    def _raise_if_withheld(self, credentials: _Credentials | None, server: ServerAddress) -> None:
+        found = self._refused.withheld(credentials.key, server.url) if credentials is not None else None
         if found is None:
             return
         answer = found.refusals[-1].answer

@@ -103,6 +103,10 @@ class Withheld:
 class _Record:
     """What is known of one secret."""
 
+    witness_count: int = _WITNESSES_COUNT
+    """How many servers are asked before a refusal is believed of the rest."""
+    accepted: set[str] = field(default_factory=set)
+    """The servers that have accepted it, and not refused it since."""
     refusals: dict[str, Refusal] = field(default_factory=dict)
     """By server."""
     is_forgiven: bool = False
@@ -120,8 +124,10 @@ class _Record:
         alone_s = own.due_s if own is not None and not own.counts else 0.0
         if self.is_forgiven:
             return alone_s if own is not None and own.answer.cause is Cause.SET_UP else 0.0
-        if len(counting) < _WITNESSES_COUNT and own not in counting:
+        if len(counting) < self.witness_count and own not in counting:
             return alone_s
+        if self.witness_count == 1 and server in self.accepted:
+            return 0.0
         last = max(counting, key=lambda found: found.due_s)
         if own is None:
             return last.due_s - _STAGGER * last.pause_s
@@ -133,7 +139,7 @@ class _Record:
             return cause.first_pause_s
         before = [found for found in self.refusals.values() if found.counts or found.server == server]
         pauses_s = [found.pause_s for found in before if found.answer.cause is not Cause.SET_UP]
-        is_second_opinion = server not in self.refusals and len(pauses_s) < _WITNESSES_COUNT
+        is_second_opinion = server not in self.refusals and len(pauses_s) < self.witness_count
         factor = 1.0 if is_second_opinion else 2.0
         longest_s = max((factor * pause_s for pause_s in pauses_s), default=0.0)
         return min(max(cause.first_pause_s, longest_s), cause.longest_pause_s)
@@ -144,7 +150,7 @@ class _Record:
         patient_until_s = clock() + _PATIENCE_S
         while True:
             own, left_s = self.in_flight.get(server), patient_until_s - clock()
-            room_count = 1 if self.counting() else _WITNESSES_COUNT
+            room_count = 1 if self.counting() else self.witness_count
             if own is not None:
                 await asyncio.wait((own,))
             elif len(self.in_flight) >= room_count and left_s > 0:
@@ -156,8 +162,10 @@ class _Record:
 class RefusedSecrets:
     """What servers have refused, by account and secret."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, witness_count: int = _WITNESSES_COUNT) -> None:
+        """`witness_count` 1 is for what is over soon: one refusal is enough, but where the secret was accepted."""
         self._clock = clock
+        self._witness_count = witness_count
         # Security: a key that nobody else has, so that a dump of the memory gives nothing to guess passwords by.
         self._hash_key = secrets.token_bytes(32)
         self._records: dict[bytes, _Record] = {}
@@ -203,6 +211,7 @@ class RefusedSecrets:
         record = self._record(key)
         counts = answer.cause is not Cause.SET_UP
         record.is_forgiven = record.is_forgiven and not counts
+        record.accepted.discard(server)
         date_s, now_s = self._clock.now_s(), self._clock.monotonic_s()
         pause_s = record.next_pause_s(server, answer.cause)
         record.refusals[server] = Refusal(server, answer, date_s, now_s, pause_s, counts=counts)
@@ -219,6 +228,7 @@ class RefusedSecrets:
             record.refusals.clear()
         record.refusals = {name: replace(found, counts=False) for name, found in record.refusals.items()}
         record.is_forgiven = False
+        record.accepted.add(server)
 
     def forgive(self, key: bytes) -> None:
         """Let the secret be sent once more, to one server: the operator asks for it."""
@@ -229,4 +239,4 @@ class RefusedSecrets:
         }
 
     def _record(self, key: bytes) -> _Record:
-        return self._records.setdefault(key, _Record())
+        return self._records.setdefault(key, _Record(self._witness_count))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import ssl
 
     from bridge.model import Secret
+    from bridge.renewal import Renewed
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class SaslSettings:
     principal: str = ""
     """Whose key is in the key table, for GSSAPI."""
     keytab: str = ""
+    key: Renewed[Secret] | None = None
+    """What the key table holds: another key is another chance for an account that was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +103,13 @@ class LdapSettings:
     servers: tuple[ServerAddress, ...]
     """In order of preference; empty where the DNS names them."""
     discovery: DiscoverySettings | None = None
-    tls: ssl.SSLContext | None = None
+    tls: ssl.SSLContext | Renewed[ssl.SSLContext] | None = None
     """Needed where a server uses TLS."""
     fingerprints: frozenset[bytes] = frozenset()
     """The SHA-256 of the certificates that servers may have; empty for any that `tls` takes."""
     bind_dn: str | None = None
     """None binds nobody: the service connections stay anonymous."""
-    bind_password: Secret | None = None
+    bind_password: Secret | Renewed[Secret] | None = None
     sasl: SaslSettings | None = None
     """How the service account binds instead of with a DN and a password."""
     connect_timeout_s: float = 3.0

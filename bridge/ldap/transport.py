@@ -17,6 +17,7 @@ from aiohappyeyeballs import start_connection
 from bridge.errors import DirectoryRefused, DirectoryUnavailable
 from bridge.ldap.connection import Connection, Peer
 from bridge.ldap.results import SUCCESS, describe_result
+from bridge.renewal import Renewed, current
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,10 +42,12 @@ async def open_connection(settings: LdapSettings, server: ServerAddress) -> Conn
             await _connect(connection, settings, server)
     except ssl.SSLCertVerificationError as error:
         connection.abort()
+        _suspect(settings)
         detail, remedy = _explain_certificate(error, server)
         raise peer.unavailable(detail, remedy=remedy) from error
     except ssl.SSLError as error:
         connection.abort()
+        _suspect(settings)  # a server that wants another client certificate says so by an alert
         remedy = "Check that the address and the port speak TLS, and which TLS versions the server offers."
         raise peer.unavailable(f"TLS could not be begun: {_tls_reason(error)}", remedy=remedy) from error
     except TimeoutError as error:
@@ -62,13 +65,19 @@ async def open_connection(settings: LdapSettings, server: ServerAddress) -> Conn
     return connection
 
 
+def _suspect(settings: LdapSettings) -> None:
+    """Have the files of certificates read again for the next connection, whatever their time stamps say."""
+    if isinstance(settings.tls, Renewed):
+        settings.tls.suspect()
+
+
 async def _connect(connection: Connection, settings: LdapSettings, server: ServerAddress) -> None:
     loop = asyncio.get_running_loop()
     if server.scheme == "ldapi":
         await loop.create_unix_connection(lambda: connection, server.host)
         return
     use_tls = server.scheme == "ldaps"
-    tls, host = (settings.tls, server.host) if use_tls else (None, None)
+    tls, host = (_tls(settings), server.host) if use_tls else (None, None)
     # asyncio's own way of trying several addresses loses the socket where it is cancelled in between.
     addresses = await _find_addresses(server)
     connected = await start_connection(addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY_S)
@@ -78,6 +87,12 @@ async def _connect(connection: Connection, settings: LdapSettings, server: Serve
         await _start_tls(connection, settings, server)
     if settings.fingerprints and server.uses_tls:
         _check_fingerprint(connection, settings.fingerprints)
+
+
+def _tls(settings: LdapSettings) -> ssl.SSLContext:
+    """What the files of certificates hold now; connections that are there keep what they were made with."""
+    assert settings.tls is not None  # noqa: S101 - the configuration makes a context wherever TLS is used
+    return current(settings.tls)
 
 
 async def _find_addresses(server: ServerAddress) -> Sequence[AddrInfoType]:
@@ -111,9 +126,8 @@ async def _start_tls(connection: Connection, settings: LdapSettings, server: Ser
             diagnostic_message=response.diagnostic_message,
             remedy="Give the server a certificate, or use an ldaps:// address.",
         )
-    assert settings.tls is not None  # noqa: S101 - the configuration makes a context wherever TLS is used
     transport = await asyncio.get_running_loop().start_tls(
-        connection.begin_handshake(), connection, settings.tls, server_hostname=server.host
+        connection.begin_handshake(), connection, _tls(settings), server_hostname=server.host
     )
     if transport is None:
         raise DirectoryUnavailable(

@@ -17,8 +17,11 @@ import orjson
 import structlog
 
 from bridge.events import (
+    AccountWarned,
     ApprovalExpired,
     DiscoveryFailed,
+    FilesTaken,
+    FilesUnusable,
     NamesContested,
     OperationEnded,
     Refreshed,
@@ -91,6 +94,10 @@ def log_observer(logger: FilteringBoundLogger, *, usernames: bool) -> Observer:
                 _log_request(logger, event, usernames=usernames)
             case UserAuthenticated():
                 _log_login(logger, event, usernames=usernames)
+            case AccountWarned():
+                logger.warning("account.warned", **event._asdict())
+            case FilesTaken() | FilesUnusable():
+                _log_files(logger, event)
             case _:
                 _log_directory(logger, event, usernames=usernames)
 
@@ -129,6 +136,18 @@ def _log_directory(logger: FilteringBoundLogger, event: Event, *, usernames: boo
         case ServersKnown(directory, servers, were_discovered):
             tell = logger.info if were_discovered else logger.debug
             tell("servers.known", directory=directory, servers=servers)
+
+
+def _log_files(logger: FilteringBoundLogger, event: FilesTaken | FilesUnusable) -> None:
+    """What comes of files that have changed."""
+    kind = "certificate" if event.is_certificate else "secret"
+    if isinstance(event, FilesTaken):
+        name = f"{kind}.renewed"
+        logger.info(name, place=event.place, files=event.files)
+        return
+    name = f"{kind}.unusable"
+    remedy = "What was read before stays in use; the files are tried again."
+    logger.warning(name, place=event.place, files=event.files, error=event.error, remedy=remedy)
 
 
 _REPORT_FIELDS = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import secrets
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bridge.authentication.budgets import Budgets
@@ -22,6 +23,7 @@ from bridge.ldap.directory import LdapDirectory
 from bridge.ldap.service_secrets import RefusedSecrets
 from bridge.ldap.settings import DiscoverySettings, LdapSettings, SaslSettings, ServerAddress
 from bridge.removals.model import RemovalPolicy
+from bridge.renewal import Renewed
 from bridge.service import Bridge
 from bridge.snapshots.policy import SnapshotPolicy
 from bridge.sources.directory.lockout import budget_of
@@ -30,10 +32,14 @@ from bridge.web.addresses import UNIX, AllowedAddresses, Troublemakers
 from bridge.web.callers import Callers
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from bridge.clock import Clock
-    from bridge.config.directories import Configuration, DirectorySection
+    from bridge.config.directories import Configuration, DirectorySection, DirectoryTls
     from bridge.config.loading import Loaded
     from bridge.config.schema import AuthSection, EndpointSection
+    from bridge.config.secret_files import SecretFile
+    from bridge.config.yaml12 import Path
     from bridge.events import Observer
     from bridge.snapshots.store import SnapshotStore
     from bridge.web.limits import WebLimits
@@ -43,8 +49,9 @@ _SCOPES = {"subtree": Scope.SUBTREE, "one": Scope.ONE}
 
 
 def ldap_settings(loaded: Loaded, position: int) -> LdapSettings:
-    """How the directory at `position` is asked. Raises `ConfigurationError` where its TLS files are unusable."""
+    """How the directory at `position` is asked. No file is read yet."""
     section = loaded.configuration.directories[position]
+    secret = loaded.secrets.get(("directories", position, "bind"))
     servers = tuple(
         ServerAddress(url.scheme, url.host, url.port, section.uses_starttls(url)) for url in section.servers
     )
@@ -52,13 +59,13 @@ def ldap_settings(loaded: Loaded, position: int) -> LdapSettings:
         directory=section.name,
         servers=servers,
         discovery=_discovery(section),
-        tls=_client_tls(section, position)
+        tls=_client_tls(loaded, position)
         if section.discover is not None or any(server.uses_tls for server in servers)
         else None,
         fingerprints=frozenset(map(bytes.fromhex, section.tls.fingerprint_sha256 or ())),
         bind_dn=section.bind.dn,
-        bind_password=loaded.secrets.get(("directories", position, "bind")),
-        sasl=_sasl(section, position),
+        bind_password=secret if section.bind.dn is not None else None,
+        sasl=_sasl(section, position, secret),
         connect_timeout_s=section.timeouts.connect_s,
         request_timeout_s=section.timeouts.request_s,
         listing_timeout_s=section.timeouts.listing_s,
@@ -89,31 +96,49 @@ def _discovery(section: DirectorySection) -> DiscoverySettings | None:
     )
 
 
-def _sasl(section: DirectorySection, position: int) -> SaslSettings | None:
+def _sasl(section: DirectorySection, position: int, key: SecretFile | None) -> SaslSettings | None:
     bind = section.bind
     if bind.method == "gssapi":
         if importlib.util.find_spec("gssapi") is None:
             remedy = "install it with `pip install 'mailstore-ldap-bridge[gssapi]'`"
             place = f"directories[{position}].bind.method"
             raise ConfigurationError((f"{place}: gssapi needs a package that is not installed; {remedy}",))
-        return SaslSettings("GSSAPI", bind.principal or "", bind.keytab or "")
+        return SaslSettings("GSSAPI", bind.principal or "", bind.keytab or "", key)
     return SaslSettings("EXTERNAL") if bind.method == "external" else None
 
 
-def _client_tls(section: DirectorySection, position: int) -> ssl.SSLContext:
-    """The context for a directory's servers, built once: reading the system's authorities takes its time."""
-    tls = section.tls
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        context.minimum_version = _TLS_VERSIONS[tls.minimum_version]
-        if tls.fingerprint_sha256 is not None and tls.ca_file is None:
-            # Security: the very certificate is compared before anything is sent, which says more than who signed it.
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        if tls.client_certificate_file is not None:
-            context.load_cert_chain(tls.client_certificate_file, tls.client_key_file)
-    except OSError as error:
-        place = f"directories[{position}].tls"
-        raise ConfigurationError((f"{place}: a certificate or key can't be used: {error}",)) from error
+def _client_tls(loaded: Loaded, position: int) -> Renewed[ssl.SSLContext]:
+    """The context for a directory's servers, made when the first one is reached, and anew when its files change."""
+    path: Path = ("directories", position, "tls")
+    if path not in loaded.contexts:
+        tls = loaded.configuration.directories[position].tls
+        named = (tls.ca_file, tls.client_certificate_file, tls.client_key_file)
+        files = [file for file in named if file is not None]
+        if tls.ca_file is None and (of_system := ssl.get_default_verify_paths().cafile) is not None:
+            files.append(of_system)  # the system's authorities change, too
+        loaded.contexts[path] = ClientTls(f"directories[{position}].tls", files, partial(_make_client_context, tls))
+    return loaded.contexts[path]
+
+
+class ClientTls(Renewed[ssl.SSLContext]):
+    """The context for the servers of a directory."""
+
+    def read(self) -> ssl.SSLContext:
+        """The context as the files are now, or the last good one. Raises `ConfigurationError` if there was none."""
+        try:
+            return super().read()
+        except (OSError, ValueError) as error:
+            raise ConfigurationError((f"{self.place}: a certificate or key can't be used: {error}",)) from error
+
+
+def _make_client_context(tls: DirectoryTls, _contents: tuple[bytes, ...]) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    context.minimum_version = _TLS_VERSIONS[tls.minimum_version]
+    if tls.fingerprint_sha256 is not None and tls.ca_file is None:
+        # Security: the very certificate is compared before anything is sent, which says more than who signed it.
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if tls.client_certificate_file is not None:
+        context.load_cert_chain(tls.client_certificate_file, tls.client_key_file)
     return context
 
 
@@ -146,6 +171,23 @@ def make_source(
         min_user_count=configuration.removals_of(section).min_users,
         clock=clock,
     )
+
+
+def require_directories(loaded: Loaded, names: Collection[str]) -> None:
+    """Raise `ConfigurationError` where a secret, a certificate or a key can't be had that these directories need."""
+    positions = [at for at, section in enumerate(loaded.configuration.directories) if section.name in names]
+    loaded.require(*(("directories", position) for position in positions))
+    for position in positions:
+        if isinstance(tls := ldap_settings(loaded, position).tls, Renewed):
+            tls.read()
+
+
+def require_endpoint(loaded: Loaded, path: str) -> None:
+    """Raise `ConfigurationError` where the directories of an endpoint need what can't be had."""
+    configuration = loaded.configuration
+    for endpoint in configuration.endpoints:
+        if endpoint.path == path:
+            require_directories(loaded, configuration.directories_of(endpoint))
 
 
 def snapshot_policy(configuration: Configuration, position: int) -> SnapshotPolicy:
@@ -197,11 +239,15 @@ def make_binds(auth: AuthSection, clock: Clock) -> UserBinds:
 
 
 def make_callers(loaded: Loaded, limits: WebLimits) -> dict[str, Callers]:
-    """Who may ask at each endpoint; the key is new with every configuration."""
+    """Who may ask at each endpoint; the key is new with every configuration.
+
+    Raises `ConfigurationError` where a password can't be had.
+    """
     key, troublemakers = secrets.token_bytes(32), Troublemakers()
     found = {}
+    loaded.require(("endpoints",))
     for position, endpoint in enumerate(loaded.configuration.endpoints):
-        passwords = {}
+        passwords: dict[str, SecretFile | str] = {}
         for number, caller in enumerate(endpoint.callers):
             secret = loaded.secrets.get(("endpoints", position, "callers", number))
             passwords[caller.username] = secret if secret is not None else caller.password_hash or ""

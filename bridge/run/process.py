@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import gc
 import os
 import resource
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -53,7 +55,14 @@ def protect_memory() -> None:
 
 
 async def serve(loaded: Loaded, stderr: TextIO) -> None:
-    """Runs the service until it is told to end."""
+    """Runs the service until it is told to end; SIGHUP has it read its files anew."""
     protect_memory()
     tune_interpreter()
-    await Service(loaded, stderr, os.environ).run()
+    service = Service(loaded, stderr, os.environ)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, service.reload)
+    try:
+        await service.run()
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the end must not become another one

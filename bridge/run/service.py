@@ -15,7 +15,8 @@ from bridge.ops.logs import log_observer, make_logger, route_library_logs
 from bridge.ops.metrics import metrics_observer, render_metrics, watch_snapshots
 from bridge.ops.systemd import Notifier
 from bridge.ops.tls import ServerCertificate
-from bridge.run.build import make_bridge, make_callers
+from bridge.run.build import make_bridge, make_callers, require_directories
+from bridge.run.files_in_use import FilesInUse
 from bridge.run.paths import control_socket, state_folder
 from bridge.state.sqlite_store import SqliteSnapshotStore
 from bridge.web.admin import AdminHandler
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from bridge.config.values import ListenAddress
     from bridge.events import Event, Observer
 
-_CERTIFICATE_CHECK_S = 60.0
+_FILES_LOOK_S = 60.0
 ABOUT_STRANGERS = (
     "A listing of it is kept, and the configuration doesn't have it any more. If it was renamed, the first listing "
     "under the new name has none to be compared with; `mailstore-bridge removals reset --directory NAME` forgets it."
@@ -49,6 +50,8 @@ class Service:
     def __init__(
         self, loaded: Loaded, stderr: TextIO, environment: Mapping[str, str], clock: Clock | None = None
     ) -> None:
+        """Raises `ConfigurationError` where a secret, a certificate or a key can't be had."""
+        loaded.require(())
         configuration = loaded.configuration
         self.configuration = configuration
         self.logger: FilteringBoundLogger = make_logger(
@@ -60,6 +63,9 @@ class Service:
             log_observer(self.logger, usernames=configuration.log.usernames),
             metrics_observer(self._registry),
         )
+        self._certificate = _server_certificate(configuration)
+        require_directories(loaded, [section.name for section in configuration.directories])
+        self.files = FilesInUse(loaded, self._certificate, _to_all(observers))
         store = SqliteSnapshotStore.open(state_folder(loaded, environment))
         self.bridge = make_bridge(loaded, _to_all(observers), store, clock)
         watch_snapshots(self._registry, self.bridge.directories)
@@ -76,9 +82,8 @@ class Service:
         )
         self.listener = Listener(handler, limits)
         self.admin = Listener(AdminHandler(self.bridge.health, lambda: render_metrics(self._registry)), limits)
-        self.control = Listener(ControlHandler(self.bridge, self._report_bug), limits)
+        self.control = Listener(ControlHandler(self.bridge, self._report_bug, self.files.describe), limits)
         self._socket = control_socket(loaded, environment)
-        self._certificate = _server_certificate(configuration)
         self._notifier = Notifier(environment)
         self._tasks: list[asyncio.Task[None]] = []
         self.ready = asyncio.Event()
@@ -88,7 +93,7 @@ class Service:
         """Requests are taken, and the directories are being listed. Raises `OSError` where an address can't be had."""
         server, admin = self.configuration.server, self.configuration.admin
         await self.listener.start(
-            tuple(map(_socket_address, server.listen)), self._certificate.context if self._certificate else None
+            tuple(map(_socket_address, server.listen)), self._certificate.read() if self._certificate else None
         )
         if admin.listen is not None:
             await self.admin.start((_socket_address(admin.listen),))
@@ -97,8 +102,7 @@ class Service:
         if self.configuration.cache.refresh_ahead:
             for name in self.bridge.directories:
                 self._tasks.append(asyncio.create_task(self.bridge.keep_fresh(name, asyncio.sleep)))
-        if self._certificate is not None:
-            self._tasks.append(asyncio.create_task(self._watch_certificate(self._certificate)))
+        self._tasks.append(asyncio.create_task(self._watch_files()))
         if self._notifier.watchdog_s is not None:
             self._tasks.append(asyncio.create_task(self._feed_watchdog(self._notifier.watchdog_s / 2)))
         self.logger.info("service.started", listen=[str(address) for address in self.listener.addresses])
@@ -154,14 +158,15 @@ class Service:
     def _report_bug(self, request_id: str, error: BaseException) -> None:
         self.logger.error("request.failed", request_id=request_id, exc_info=error)
 
-    async def _watch_certificate(self, certificate: ServerCertificate) -> None:
+    def reload(self) -> None:
+        """Take secrets and certificates anew from their files at once, and go on with what can't be read."""
+        self.files.reload(self.logger)
+
+    async def _watch_files(self) -> None:
+        """Look at the files now and then: a listener's certificate is used without being asked for."""
         while True:
-            await asyncio.sleep(_CERTIFICATE_CHECK_S)
-            try:
-                if await asyncio.to_thread(certificate.renew_if_changed):
-                    self.logger.info("certificate.renewed")
-            except OSError as error:
-                self.logger.warning("certificate.unusable", error=str(error), remedy="The old one is still served.")
+            await asyncio.sleep(_FILES_LOOK_S)
+            self.files.look()
 
     async def _feed_watchdog(self, pause_s: float) -> None:
         while True:

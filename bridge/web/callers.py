@@ -1,6 +1,7 @@
 """Who may ask: callers are verified once by argon2id, then recognised by a keyed hash.
 
-No password is kept. What is remembered is useless without a key that lives and dies with the process.
+No password is kept here. What is remembered is useless without a key that lives and dies with the process. Passwords in
+files are looked at again where a caller comes, so that a changed file counts from the next request on.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ import argon2
 
 from bridge.errors import CallerElsewhere, CallerRejected, TooBusy
 from bridge.model import Secret
+from bridge.renewal import Renewed
 from bridge.web.addresses import Troublemakers, parse_address
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from bridge.web.limits import WebLimits
 
 _REFUSED_MAX_COUNT = 1000
+_LOOK_PAUSE_S = 0.05
+"""How often the files are read at most for those who come with a password that is unknown."""
 
 
 class Callers:
@@ -32,7 +37,7 @@ class Callers:
 
     def __init__(
         self,
-        passwords: Mapping[str, Secret | str],
+        passwords: Mapping[str, Secret | Renewed[Secret] | str],
         key: bytes,
         limits: WebLimits,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -50,6 +55,11 @@ class Callers:
         self._accepted = {
             self._recognise(name, found) for name, found in passwords.items() if isinstance(found, Secret)
         }
+        self._files = {name: found for name, found in passwords.items() if isinstance(found, Renewed)}
+        self._seen: dict[str, tuple[bytes, ...]] = {}
+        """Of what content of its file each digest was made: others look at the files, too."""
+        self._of_files: dict[str, bytes] = {}
+        self._next_look_s = 0.0
         self._refused: OrderedDict[bytes, None] = OrderedDict()
         self._hasher = argon2.PasswordHasher()
         # Security: unknown names cost what known ones cost, so that time doesn't tell who exists.
@@ -57,6 +67,7 @@ class Callers:
         self._one_at_a_time = asyncio.Lock()
         self._queue_count = 0
         self._slowed_count = 0
+        self._look_at_files()
 
     def check_address(self, remote: str | None) -> None:
         """Returns if the endpoint may be asked from there. Raises `CallerElsewhere`."""
@@ -79,6 +90,11 @@ class Callers:
         """
         digest = self._recognise(credentials.username, credentials.password)
         if self._is_accepted(digest):
+            # What is known and right may cost a stat(2) each time: an old password ends with its file.
+            self._look_at_files()
+            if self._is_accepted(digest):
+                return
+        elif self._may_look() and self._is_accepted(digest):
             return
         trouble = self._troublemakers.of(remote)
         if digest not in self._refused and await self._matches_hash(credentials, trouble):
@@ -95,9 +111,28 @@ class Callers:
         digest.update(password.reveal())
         return digest.digest()
 
+    def _may_look(self) -> bool:
+        """Look at the files for a password that is unknown, so often at most that guessing costs nothing; True then."""
+        now_s = time.monotonic()
+        if not self._files or now_s < self._next_look_s:
+            return False
+        self._next_look_s = now_s + _LOOK_PAUSE_S
+        for file in self._files.values():
+            file.suspect()
+        self._look_at_files()
+        return True
+
+    def _look_at_files(self) -> None:
+        for name, file in self._files.items():
+            secret = file.read()
+            if file.fingerprints != self._seen.get(name):
+                digest = self._of_files[name] = self._recognise(name, secret)
+                self._seen[name] = file.fingerprints
+                self._refused.pop(digest, None)
+
     def _is_accepted(self, digest: bytes) -> bool:
         found = False
-        for known in self._accepted:
+        for known in (*self._accepted, *self._of_files.values()):
             found |= hmac.compare_digest(known, digest)
         return found
 

@@ -63,11 +63,18 @@ class Operations(Protocol):
 class ControlHandler:
     """Answers the requests on the control socket."""
 
-    def __init__(self, bridge: Operations, report_bug: Callable[[str, BaseException], None]) -> None:
+    def __init__(
+        self,
+        bridge: Operations,
+        report_bug: Callable[[str, BaseException], None],
+        describe_files: Callable[[], dict[str, object]] = dict,
+    ) -> None:
         self._bridge = bridge
+        self._describe_files = describe_files
         self._report_bug = report_bug
         self._actions: dict[tuple[str, str], Action] = {
             ("GET", "/status"): self._status,
+            ("GET", "/files"): self._files,
             ("POST", "/refresh"): self._refresh,
             ("GET", "/removals"): self._removals,
             ("POST", "/removals/approve"): self._approve,
@@ -110,6 +117,9 @@ class ControlHandler:
                 }
             )
         return {**render_health(self._bridge.health()), "version": __version__, "directories": directories}
+
+    async def _files(self, _body: dict[str, Any]) -> dict[str, object]:
+        return self._describe_files()
 
     async def _refresh(self, body: dict[str, Any]) -> dict[str, object]:
         names = [self._known(body["directory"])] if "directory" in body else list(self._bridge.directories)

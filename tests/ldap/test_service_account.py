@@ -137,8 +137,8 @@ async def test_withheld_secret_is_not_even_worth_a_connection() -> None:
             f"{first.address.url} at 1970-01-12 13:46:40 UTC (invalidCredentials (49)) and "
             f"{second.address.url} at 1970-01-12 13:46:40 UTC (invalidCredentials (49), {AD.format('52e')}). "
             "Check bind.dn and the password of the service account, and that the account is neither locked nor expired. "
-            "Then restart the service if bind or its password has changed, or have the account tried at once by "
-            "`mailstore-bridge refresh`."
+            "A file of the password that has changed counts at once. Restart the service if the configuration itself "
+            "has changed, or have the account tried at once by `mailstore-bridge refresh`."
         )
 
 

@@ -37,6 +37,7 @@ from bridge.ops.metrics import metrics_observer, render_metrics
 from bridge.ops.systemd import Notifier
 from bridge.ops.tallies import Counts, Durations
 from bridge.ops.tls import ServerCertificate
+from bridge.renewal import Look
 from bridge.run.paths import control_socket, find_control_socket
 from tests.support.bridges import configuration
 
@@ -237,15 +238,18 @@ def test_server_certificate_is_renewed_when_its_files_change(
     for source, target in zip(make_certificate(), files, strict=True):
         shutil.copy(source, target)
     certificate = ServerCertificate(str(files[0]), str(files[1]), "1.2")
-    assert not certificate.renew_if_changed()
+    told: list[Exception | None] = []
+    certificate.observe = lambda _certificate, error: told.append(error)
+    context = certificate.read()
+    assert certificate.look() is Look.UNCHANGED
     for source, target in zip(make_certificate(), files, strict=True):
         target.unlink()
         shutil.copy(source, target)
-    assert certificate.renew_if_changed()
+    assert certificate.look() is Look.RENEWED
     files[0].write_text("broken")
-    with pytest.raises(ssl.SSLError):
-        certificate.renew_if_changed()
-    assert not certificate.renew_if_changed()
+    assert [certificate.look(), certificate.look(at_once=True)] == [Look.FAILED, Look.FAILED]
+    assert certificate.read() is context
+    assert [type(error) for error in told] == [type(None), ssl.SSLError]
 
 
 def test_systemd_takes_the_unit_and_finds_it_well_locked(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from bridge.directory import BindResult, Entry, EntryStream, LookUp, RootDSE, Sc
 from bridge.errors import BridgeError, DirectoryError, DirectoryUnavailable
 from bridge.events import Event
 from bridge.mapping import AccountState, AttributeMap, IdForm, parse_item
-from bridge.model import Secret
+from bridge.model import Problem, Secret
 from bridge.removals.model import RemovalPolicy
 from bridge.snapshots.directory_snapshots import DirectorySnapshots
 from bridge.snapshots.memory_store import MemorySnapshotStore
@@ -73,6 +73,10 @@ class MemoryDirectory:
         raise NotImplementedError
 
     @property
+    def problems(self) -> tuple[Problem, ...]:
+        return ()
+
+    @property
     def servers(self) -> tuple[str, ...]:
         return (self.url,)
 
@@ -101,6 +105,10 @@ class MemoryServers:
         self.down: set[str] = set()
         self.aside: dict[str, DirectoryError] = {}
         self.trials: dict[str, Callable[[], Awaitable[None]]] = {}
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return ()
 
     @property
     def servers(self) -> tuple[str, ...]:

@@ -1,0 +1,163 @@
+"""Who may read the files of the configuration: the service's user must, and nobody else where they hold a secret.
+
+What an administrator runs as root is judged by the user as whom the service runs.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import stat
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bridge.run.paths import find_control_socket, state_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from bridge.config.loading import Loaded, NamedFile
+
+_USER = "mailstore-bridge"
+"""What systemd/mailstore-bridge.sysusers makes."""
+_TIMEOUT_S = 20.0
+_TRY = """
+import json, sys
+found = {}
+for path in json.load(sys.stdin):
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        found[path] = error.strerror
+json.dump(found, sys.stdout)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceUser:
+    """As whom the service runs."""
+
+    name: str
+    user_id: int
+    group_ids: tuple[int, ...]
+    """All of its groups, its own one first."""
+
+    @property
+    def is_us(self) -> bool:
+        """Whether this process runs as the same user."""
+        return self.user_id == os.geteuid()
+
+    @property
+    def group(self) -> str:
+        """The name of its own group."""
+        try:
+            return grp.getgrgid(self.group_ids[0]).gr_name
+        except KeyError:
+            return str(self.group_ids[0])
+
+
+def find_service_user(loaded: Loaded, environment: Mapping[str, str]) -> ServiceUser:
+    """The user of the running service or of what it has left, or whom the package makes; otherwise our own."""
+    if os.geteuid() != 0:
+        return _own()
+    for path in (find_control_socket(loaded, environment), state_folder(loaded, environment)):
+        try:
+            return _user_of(path.stat())
+        except OSError:
+            continue
+    try:
+        return _named(pwd.getpwnam(_USER))
+    except KeyError:
+        return _own()
+
+
+def permission_warnings(loaded: Loaded, environment: Mapping[str, str]) -> Iterator[str]:
+    """A warning for each secret or key that somebody else may read."""
+    private = [named for named in loaded.files if named.is_private]
+    user = find_service_user(loaded, environment) if private else _own()
+    for named in private:
+        sentence = _find_leak(named, user)
+        if sentence is not None:
+            yield f"{named.prefix}{sentence}"
+
+
+def unreadable_files(files: Sequence[NamedFile], user: ServiceUser) -> Iterator[tuple[NamedFile, str]]:
+    """The files that the service's user can't read, and why: tried as that user, where we are root.
+
+    Raises `OSError` where it can't be tried.
+    """
+    failures = _try_as(user, [os.path.abspath(named.file) for named in files])  # noqa: PTH100 - links stay
+    for named in files:
+        reason = failures.get(os.path.abspath(named.file))  # noqa: PTH100
+        if reason is not None:
+            yield named, reason
+
+
+def _try_as(user: ServiceUser, paths: list[str]) -> dict[str, str]:
+    """What the system says to that user where it opens each path; a process of its own tries it, so ACLs count."""
+    # Not the link in a virtual environment, which that user may not reach.
+    command = [os.path.realpath(sys.executable), "-I", "-S", "-c", _TRY]
+    run = partial(subprocess.run, command, input=json.dumps(paths), capture_output=True, text=True, cwd="/")
+    if not user.is_us:
+        run = partial(run, user=user.user_id, group=user.group_ids[0], extra_groups=user.group_ids)
+    done = run(timeout=_TIMEOUT_S, check=False)
+    if done.returncode != 0:
+        raise OSError(f"{command[0]} ended with {done.returncode}")
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+def _find_leak(named: NamedFile, user: ServiceUser) -> str | None:
+    """Who else may read a file, with the remedy; None where nobody may, or the file isn't there."""
+    try:
+        found = Path(named.file).stat()
+    except OSError:
+        return None
+    by_others = bool(found.st_mode & stat.S_IROTH)
+    by_group = bool(found.st_mode & stat.S_IRGRP) and found.st_gid not in user.group_ids
+    if not (by_others or by_group):
+        return None
+    who = "others" if by_others else f"the group {_group_name(found.st_gid)}, which isn't the service's own"
+    file = named.file
+    if found.st_uid == user.user_id:
+        remedy = f"chmod 600 {file}"
+    elif found.st_gid in user.group_ids:
+        remedy = f"chmod 640 {file}"
+    else:
+        remedy = f"chgrp {user.group} {file} && chmod 640 {file}"
+    return f"{file} can be read by {who}; run: {remedy}"
+
+
+def _group_name(group_id: int) -> str:
+    try:
+        return grp.getgrgid(group_id).gr_name
+    except KeyError:
+        return str(group_id)
+
+
+def _user_of(found: os.stat_result) -> ServiceUser:
+    """The owner of what the service has made; one that systemd has made up and forgotten has its group alone."""
+    try:
+        return _named(pwd.getpwuid(found.st_uid))
+    except KeyError:
+        return ServiceUser(str(found.st_uid), found.st_uid, (found.st_gid,))
+
+
+def _named(user: pwd.struct_passwd) -> ServiceUser:
+    others = [group for group in os.getgrouplist(user.pw_name, user.pw_gid) if group != user.pw_gid]
+    return ServiceUser(user.pw_name, user.pw_uid, (user.pw_gid, *others))
+
+
+def _own() -> ServiceUser:
+    user_id, group_id = os.geteuid(), os.getegid()
+    try:
+        name = pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        name = str(user_id)
+    return ServiceUser(name, user_id, (group_id, *(group for group in os.getgroups() if group != group_id)))
