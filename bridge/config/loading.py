@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr, ValidationError
 
+from bridge.certificates.contexts import CertificateError, check_authorities, check_chain
 from bridge.config.directories import Configuration
 from bridge.config.schema import FaultError, Section
 from bridge.config.secret_files import Named, SecretFile
@@ -86,14 +87,11 @@ class Loaded:
                 if not secret.fingerprints and secret.failure is not None:
                     named = secret.named
                     yield named.line, (*path, named.key), f"{named.value} {explain(secret.failure)}"
-        secret_paths = {(*path, secret.named.key) for path, secret in self.secrets.items()}
-        for named_file in self.files:
-            if named_file.path in secret_paths or not _is_within(named_file.path, sections):
-                continue
-            try:
-                FilePath(named_file.file).open("rb").close()
-            except OSError as error:
-                yield named_file.line, named_file.path, f"{named_file.file} {explain(error)}"
+        lines = {named.path: named.line for named in self.files}
+        for path, section in _tls_sections(self.configuration):
+            if _is_within(path, sections):
+                for key, sentence in _section_faults(section):
+                    yield lines[(*path, key)], (*path, key), sentence
 
 
 def _is_within(path: Path, sections: tuple[Path, ...]) -> bool:
@@ -273,13 +271,18 @@ _FILE_KEYS = {
 """The keys of certificates and keys, and whether nobody else may read the file."""
 
 
+def _tls_sections(configuration: Configuration) -> Iterator[tuple[Path, Section | None]]:
+    """Each section that names certificates, by its path."""
+    yield ("server", "tls"), configuration.server.tls
+    for at, directory in enumerate(configuration.directories):
+        yield ("directories", at, "tls"), directory.tls
+
+
 def _named_files(file: str, configuration: Configuration, document: Document) -> Iterator[NamedFile]:
     """Every file that the configuration names, be it there or not."""
-    sections: list[tuple[Path, Section | None]] = [(("server", "tls"), configuration.server.tls)]
-    sections += [(("directories", at, "tls"), found.tls) for at, found in enumerate(configuration.directories)]
     found: list[tuple[Path, str, bool]] = [
         ((*path, key), value, is_private)
-        for path, section in sections
+        for path, section in _tls_sections(configuration)
         for key, is_private in _FILE_KEYS.items()
         if (value := getattr(section, key, None)) is not None
     ]
@@ -294,6 +297,39 @@ def _named_files(file: str, configuration: Configuration, document: Document) ->
 def _name(file: str, document: Document, path: Path, value: str) -> Named:
     line = document.line_of(path)
     return Named(show_path(path), str(path[-1]), value, line, _message(file, line, path, ""))
+
+
+def _section_faults(section: Section | None) -> Iterator[tuple[str, str]]:
+    """Certificates and keys of a section that can't be read, or can't be used: the key, and what is wrong."""
+    yield from list(_unreadable_files(section)) or _unusable_files(section)
+
+
+def _unreadable_files(section: Section | None) -> Iterator[tuple[str, str]]:
+    for key in _FILE_KEYS:
+        file = getattr(section, key, None)
+        if file is None:
+            continue
+        try:
+            FilePath(file).open("rb").close()
+        except OSError as error:
+            yield key, f"{file} can't be read: {error.strerror}; let the service's user read the file"
+
+
+def _unusable_files(section: Section | None) -> Iterator[tuple[str, str]]:
+    """Files that hold no certificate, or no key that fits."""
+    prefix = "client_" if hasattr(section, "client_certificate_file") else ""
+    authorities = getattr(section, "ca_file", None)
+    certificate, key = (getattr(section, f"{prefix}{name}_file", None) for name in ("certificate", "key"))
+    try:
+        if authorities is not None:
+            check_authorities(authorities)
+    except CertificateError as error:
+        yield error.key, str(error)
+    try:
+        if certificate is not None and key is not None:
+            check_chain(certificate, key)
+    except CertificateError as error:
+        yield f"{prefix}{error.key}", str(error)
 
 
 def _secret_keys(configuration: Configuration) -> Iterator[tuple[Path, str, str]]:

@@ -16,6 +16,7 @@ from bridge.authentication.login_health import LoginHealth
 from bridge.authentication.memories import ThrottleRules
 from bridge.authentication.memory_throttle import MemoryThrottle
 from bridge.authentication.user_binds import UserBinds
+from bridge.certificates.contexts import client_context
 from bridge.clock import SystemClock
 from bridge.directory import Scope
 from bridge.errors import ConfigurationError
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from bridge.snapshots.store import SnapshotStore
     from bridge.web.limits import WebLimits
 
-_TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _SCOPES = {"subtree": Scope.SUBTREE, "one": Scope.ONE}
 
 
@@ -112,12 +112,15 @@ def _client_tls(loaded: Loaded, position: int) -> Renewed[ssl.SSLContext]:
     path: Path = ("directories", position, "tls")
     if path not in loaded.contexts:
         tls = loaded.configuration.directories[position].tls
-        named = (tls.ca_file, tls.client_certificate_file, tls.client_key_file)
-        files = [file for file in named if file is not None]
-        if tls.ca_file is None and (of_system := ssl.get_default_verify_paths().cafile) is not None:
-            files.append(of_system)  # the system's authorities change, too
-        loaded.contexts[path] = ClientTls(f"directories[{position}].tls", files, partial(_make_client_context, tls))
+        place = f"directories[{position}].tls"
+        loaded.contexts[path] = ClientTls(place, _tls_files(tls), partial(_make_client_context, tls))
     return loaded.contexts[path]
+
+
+def _tls_files(tls: DirectoryTls) -> list[str]:
+    """The files that a context is made of; the system's authorities change, too."""
+    authorities = tls.ca_file if tls.ca_file is not None else ssl.get_default_verify_paths().cafile
+    return [file for file in (authorities, tls.client_certificate_file, tls.client_key_file) if file is not None]
 
 
 class ClientTls(Renewed[ssl.SSLContext]):
@@ -128,18 +131,18 @@ class ClientTls(Renewed[ssl.SSLContext]):
         try:
             return super().read()
         except (OSError, ValueError) as error:
-            raise ConfigurationError((f"{self.place}: a certificate or key can't be used: {error}",)) from error
+            raise ConfigurationError((f"{self.place}: {error}",)) from error
 
 
 def _make_client_context(tls: DirectoryTls, _contents: tuple[bytes, ...]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    context.minimum_version = _TLS_VERSIONS[tls.minimum_version]
-    if tls.fingerprint_sha256 is not None and tls.ca_file is None:
+    return client_context(
+        tls.ca_file,
+        tls.client_certificate_file,
+        tls.client_key_file,
+        minimum_version=tls.minimum_version,
         # Security: the very certificate is compared before anything is sent, which says more than who signed it.
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if tls.client_certificate_file is not None:
-        context.load_cert_chain(tls.client_certificate_file, tls.client_key_file)
-    return context
+        trusts_any=tls.fingerprint_sha256 is not None and tls.ca_file is None,
+    )
 
 
 def make_source(

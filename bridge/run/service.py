@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
+from bridge.certificates.contexts import CertificateError
 from bridge.errors import BridgeError, ConfigurationError
 from bridge.ops.logs import log_observer, make_logger, route_library_logs
 from bridge.ops.metrics import metrics_observer, render_metrics, watch_snapshots
@@ -180,8 +181,8 @@ def _server_certificate(configuration: Configuration) -> ServerCertificate | Non
         return None
     try:
         return ServerCertificate(tls.certificate_file, tls.key_file, tls.minimum_version)
-    except OSError as error:
-        raise ConfigurationError((f"server.tls: the certificate or its key can't be used: {error}",)) from error
+    except CertificateError as error:
+        raise ConfigurationError((f"server.tls: {error}",)) from error
 
 
 def _socket_address(address: ListenAddress) -> SocketAddress:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -247,11 +248,13 @@ def test_name_servers_are_addresses_with_a_port_or_without(text: str, expected: 
     assert section.discover.nameservers == (expected,)
 
 
-def test_example_is_complete_and_loads(folder: Path) -> None:
+def test_example_is_complete_and_loads(folder: Path, make_certificate: Callable[..., tuple[Path, Path]]) -> None:
     """`config.yaml.example` names every key there is, and works as it stands once its files are there."""
     text = (Path(__file__).parents[2] / "config.yaml.example").read_text("utf-8")
+    certificate, key = make_certificate()
     for name in re.findall(r"/etc/mailstore-bridge/([\w.]+)", text):
-        (folder / name).write_text("x")
+        source = {".pem": certificate, ".key": key}.get(Path(name).suffix)
+        (folder / name).write_text("x" if source is None else source.read_text())
         (folder / name).chmod(0o600)
     for name in re.findall(r"password_credential: ([\w-]+)", text):
         (folder / name).write_text("x")

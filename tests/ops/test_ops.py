@@ -8,7 +8,6 @@ import logging
 import os
 import shutil
 import socket
-import ssl
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
+from bridge.certificates.contexts import CertificateError
 from bridge.config.loading import load
 from bridge.errors import DirectoryUnavailable
 from bridge.events import (
@@ -249,7 +249,7 @@ def test_server_certificate_is_renewed_when_its_files_change(
     files[0].write_text("broken")
     assert [certificate.look(), certificate.look(at_once=True)] == [Look.FAILED, Look.FAILED]
     assert certificate.read() is context
-    assert [type(error) for error in told] == [type(None), ssl.SSLError]
+    assert [type(error) for error in told] == [type(None), CertificateError]
 
 
 def test_systemd_takes_the_unit_and_finds_it_well_locked(tmp_path: Path) -> None:
