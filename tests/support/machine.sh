@@ -31,6 +31,11 @@ mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
 ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
 
+# In a container these two may be mounts of their own.
+for file in hosts resolv.conf; do
+    rm -f "$root/etc/$file"
+    cp "/etc/$file" "$root/etc/$file"
+done
 od -An -N16 -tx1 /dev/urandom | tr -d ' \n' > "$root/etc/machine-id"
 cat > "$root/etc/systemd/system/machine.target" << 'UNIT'
 [Unit]
