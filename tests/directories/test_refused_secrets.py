@@ -19,34 +19,15 @@ from bridge.model import Secret
 from bridge.syntax.filters import Equal
 from tests.conftest import StartSlapd
 from tests.support.bridges import Client, command, configuration, running_bridge
+from tests.support.counting_slapd import failure_count, start_counting
 from tests.support.manual_clock import ManualClock
 from tests.support.recording_proxy import RecordingProxy
-from tests.support.slapd import BASE, READER, READER_PASSWORD, Entry, Slapd, person
+from tests.support.slapd import BASE, READER, READER_PASSWORD, Slapd
 
 pytestmark = pytest.mark.slapd
 
-POLICIES = f"ou=policies,{BASE}"
 ANNA = SearchRequest(BASE, Scope.SUBTREE, Equal("uid", b"anna"), ("uid",), 2)
 MINUTE_S = 60.0
-
-
-def start_counting(start_slapd: StartSlapd, *, locks_after: int = 20) -> Slapd:
-    """A server that counts wrong passwords, and locks the account with so many of them, for ever."""
-    values = {"pwdLockout": "TRUE", "pwdMaxFailure": str(locks_after), "pwdFailureCountInterval": "0"}
-    policy = {"objectClass": ["device", "pwdPolicy"], "cn": ["default"], "pwdAttribute": ["userPassword"]}
-    entries: list[Entry] = [
-        (POLICIES, {"objectClass": ["organizationalUnit"], "ou": ["policies"]}),
-        (f"cn=default,{POLICIES}", {**policy, **{name: [value] for name, value in values.items()}}),
-        person("anna"),
-    ]
-    extra = f'overlay ppolicy\nppolicy_default "cn=default,{POLICIES}"\nppolicy_use_lockout'
-    return start_slapd(entries, overlays="moduleload ppolicy", extra=extra)
-
-
-def failure_count(slapd: Slapd) -> int:
-    """How many wrong passwords of the service account the server has counted."""
-    admin = ("-x", "-LLL", "-o", "ldif-wrap=no", "-H", slapd.url, "-D", f"cn=admin,{BASE}", "-w", "admin")
-    return slapd._run("ldapsearch", *admin, "-s", "base", "-b", READER, "pwdFailureTime").count("pwdFailureTime:")
 
 
 def address(server: Slapd | RecordingProxy) -> ServerAddress:
