@@ -5,7 +5,8 @@ This module knows neither HTTP nor LDAP: the HTTP status of a code stands in `br
 
 BridgeError
 ├─ ConfigurationError
-├─ RequestError: Malformed, UnknownCommand, CallerRejected, CallerElsewhere, TooLarge, NoEndpoint, TooBusy
+├─ RequestError: Malformed, UnknownCommand, CallerRejected, CallerElsewhere, TooLarge, NoEndpoint, UnknownDirectory,
+│                 TooBusy
 ├─ DirectoryError
 │  ├─ DirectoryUnavailable
 │  │  └─ OutcomeUnknown
@@ -116,6 +117,16 @@ class NoEndpoint(RequestError):
 
     code = "not_found"
     summary = "There is no endpoint at this address"
+
+
+class UnknownDirectory(RequestError):
+    """Nothing is configured, and nothing is kept, of a directory of this name."""
+
+    code = "unknown_directory"
+    summary = "There is no such directory"
+
+    def __init__(self, directory: object, known: Iterable[str]) -> None:
+        super().__init__(f"{directory}", remedy=f"There are {', '.join(known)}.")
 
 
 class TooBusy(RequestError):

@@ -32,6 +32,7 @@ from bridge.errors import (
     TooBusy,
     TooLarge,
     UnknownCommand,
+    UnknownDirectory,
 )
 from bridge.model import Accepted, Secret
 
@@ -55,6 +56,7 @@ _STATUSES: dict[type[BridgeError], int] = {
     TooLarge: 413,
     ApprovalOutdated: 409,
     NoEndpoint: 404,
+    UnknownDirectory: 404,
     TooBusy: 503,
     DirectoryUnavailable: 503,
     SearchIncomplete: 503,

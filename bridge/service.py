@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bridge.authentication.authenticator import Authenticator
 from bridge.authentication.candidates import find_holder
 from bridge.endpoint.endpoint import Endpoint
-from bridge.errors import ApprovalOutdated, BridgeError
+from bridge.errors import ApprovalOutdated, BridgeError, UnknownDirectory
 from bridge.events import Refreshed, RefreshFailed
 from bridge.model import Health
 from bridge.snapshots.directory_snapshots import DirectorySnapshots
@@ -34,6 +34,8 @@ _REFRESH_AT = 0.8
 """The part of the TTL after which a snapshot is renewed ahead of time."""
 _RETRY_FIRST_S = 5.0
 _RETRY_LONGEST_S = 300.0
+_FIND_OUT_S = 30.0
+"""How often a directory that is listed on demand alone is looked at, where nothing of it could be answered."""
 
 
 class Bridge:
@@ -126,11 +128,16 @@ class Bridge:
         raise failure or ApprovalOutdated(f"nothing that is withheld now has the digest {digest}")
 
     async def reset(self, directory: str) -> None:
-        """Nothing is known any more of a directory, be it configured or not."""
+        """Nothing is known any more of a directory, be it configured or not.
+
+        Raises `UnknownDirectory` where nothing was ever known of it.
+        """
         if directory in self.directories:
             await self.directories[directory].reset()
-        else:
+        elif directory in (strangers := await self.strangers()):
             await self._store.forget(directory)
+        else:
+            raise UnknownDirectory(directory, (*self.directories, *strangers))
 
     async def _catch_up(self, directory: str) -> None:
         for endpoint in self._endpoints.values():
@@ -156,19 +163,38 @@ class Bridge:
 
         `wait` lets a number of seconds pass.
         """
-        snapshots, pause_s = self.directories[directory], _RETRY_FIRST_S
+        ttl_s = self.directories[directory].policy.ttl_s
+        await self._repeat(directory, lambda: self.refresh(directory), _REFRESH_AT * ttl_s, ttl_s, wait)
+
+    async def keep_answerable(self, directory: str, wait: Callable[[float], Awaitable[None]]) -> None:
+        """Finds out, now and for ever, whether a directory that is listed on demand alone could be listed.
+
+        One that has failed is listed until that succeeds, or health would tell of the failure until somebody asks.
+        """
+        find_out = self.directories[directory].find_out
+        await self._repeat(directory, find_out, _FIND_OUT_S, _RETRY_LONGEST_S, wait)
+
+    async def _repeat(
+        self,
+        directory: str,
+        act: Callable[[], Awaitable[object]],
+        pause_s: float,
+        retry_at_most_s: float,
+        wait: Callable[[float], Awaitable[None]],
+    ) -> None:
+        retry_s = _RETRY_FIRST_S
         while True:
             try:
-                await self.refresh(directory)
+                await act()
             except Exception as error:  # noqa: BLE001 - a bug in one refresh must not end all that would follow
                 if not isinstance(error, BridgeError):
                     bug = BridgeError(f"{type(error).__name__}: {error}", remedy="Please report it.")
                     self._observe(RefreshFailed(directory, bug, 0.0))
-                await wait(min(pause_s, snapshots.policy.ttl_s))
-                pause_s = min(2 * pause_s, _RETRY_LONGEST_S)
+                await wait(min(retry_s, retry_at_most_s))
+                retry_s = min(2 * retry_s, _RETRY_LONGEST_S)
             else:
-                pause_s = _RETRY_FIRST_S
-                await wait(_REFRESH_AT * snapshots.policy.ttl_s)
+                retry_s = _RETRY_FIRST_S
+                await wait(pause_s)
 
     def _observe_directory(self, event: Event) -> None:
         """Passes the event on; whoever a new listing doesn't hold has their password checked by the directory again."""

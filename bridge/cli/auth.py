@@ -9,7 +9,15 @@ import sys
 import click
 
 from bridge.cli.drafts import ignore, open_draft
-from bridge.cli.options import FINDINGS, choose_endpoint, config_option, endpoint_option, load_configuration
+from bridge.cli.options import (
+    FINDINGS,
+    check_word,
+    choose_endpoint,
+    config_option,
+    endpoint_option,
+    load_configuration,
+)
+from bridge.cli.output import say
 from bridge.model import Accepted, Secret
 from bridge.run.build import make_bridge, require_endpoint
 from bridge.run.process import protect_memory
@@ -18,7 +26,7 @@ from bridge.run.process import protect_memory
 @click.command("auth")
 @config_option
 @endpoint_option
-@click.argument("user")
+@click.argument("user", callback=check_word)
 def auth_command(config_path: str, endpoint: str | None, user: str) -> None:
     """Check the password of USER.
 
@@ -40,9 +48,9 @@ def auth_command(config_path: str, endpoint: str | None, user: str) -> None:
         finally:
             await bridge.aclose()
         if isinstance(verdict, Accepted):
-            click.echo(f"accepted (directory {verdict.directory}){f': {verdict.notice}' if verdict.notice else ''}")
+            say(f"accepted (directory {verdict.directory}){f': {verdict.notice}' if verdict.notice else ''}")
             return True
-        click.echo(f"rejected: {verdict.reason.value}")
+        say(f"rejected: {verdict.reason.value}")
         return False
 
     sys.exit(0 if asyncio.run(authenticate()) else FINDINGS)

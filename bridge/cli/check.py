@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import ssl
 import sys
@@ -12,14 +11,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from bridge.cli.drafts import open_draft
 from bridge.cli.file_checks import check_files, check_files_in_use, require_what_is_tried, tell_unread
 from bridge.cli.findings import Check
 from bridge.cli.options import FINDINGS, config_option, json_option
+from bridge.cli.output import is_terminal, print_json
+from bridge.cli.tables import Column, show_table
 from bridge.clock import SystemClock
 from bridge.config.loading import load
 from bridge.errors import BridgeError, DirectoryError, SecretWithheld
@@ -55,6 +53,13 @@ _DAY_S = 86_400
 _CERTIFICATE_WARNING_DAYS = 21
 _SAMPLES_COUNT = 3
 _COLORS = {"ok": "green", "warning": "yellow", "failed": "red"}
+_COLUMNS = (
+    Column("Check"),
+    Column("Directory"),
+    Column("Server"),
+    Column("Result", styles=_COLORS),
+    Column("What was found", is_prose=True),
+)
 
 
 @click.command("check")
@@ -306,16 +311,16 @@ def _failed(name: str, directory: str, server: str, error: BridgeError) -> Check
     return Check(name, directory, server, "failed", f"{error.summary}: {error.detail}", error.remedy)
 
 
+def _row(check: Check) -> tuple[str | tuple[str, ...], ...]:
+    place = (check.name, check.directory, check.server, check.result)
+    return (*place, (check.message, check.remedy)) if is_terminal() else (*place, check.message, check.remedy)
+
+
 def show_checks(checks: list[Check], *, as_json: bool) -> bool:
     """Prints what was found; True where something failed."""
     failed = any(check.result == "failed" for check in checks)
     if as_json:
-        click.echo(json.dumps({"ok": not failed, "checks": [asdict(check) for check in checks]}, ensure_ascii=False))
+        print_json({"ok": not failed, "checks": [asdict(check) for check in checks]})
         return failed
-    table = Table("Check", "Directory", "Server", "Result", "What was found")
-    for check in checks:
-        color = _COLORS[check.result]
-        text = f"{check.message}\n{check.remedy}" if check.remedy else check.message
-        table.add_row(check.name, check.directory, check.server, f"[{color}]{check.result}[/]", escape(text))
-    Console().print(table)
+    show_table(_COLUMNS, list(map(_row, checks)))
     return failed

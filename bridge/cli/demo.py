@@ -13,6 +13,7 @@ from urllib.parse import quote_plus
 
 import click
 
+from bridge.cli.output import complain, finish, write
 from bridge.config.loading import load
 from bridge.demo.people import BASE, READER_DN, READER_PASSWORD, SAMPLE_PASSWORD, SAMPLE_USER, sample_directory
 from bridge.demo.server import EmbeddedServer
@@ -63,17 +64,23 @@ def _run_demo(user_count: int, port: int) -> None:
 
 
 async def _serve(user_count: int, port: int, folder: Path) -> None:
-    click.echo(f"Making {user_count} sample people …", err=True)
+    complain(f"Making {user_count} sample people …")
     store = await asyncio.to_thread(sample_directory, user_count)
     caller_password = secrets.token_urlsafe(9)
     async with EmbeddedServer(store) as server:
         file = _write_configuration(folder, port, server.url, caller_password)
         service = Service(load(str(file), os.environ), sys.stderr, {})
+        running = asyncio.create_task(service.run())
         starting = asyncio.create_task(_announce(service, file, caller_password))
         try:
-            await service.run()
+            await asyncio.wait((running, starting), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()  # a demo that nobody can see ends
+            await running
         finally:
             starting.cancel()
+            running.cancel()
+            await asyncio.wait((running,))
 
 
 def _write_configuration(folder: Path, port: int, url: str, caller_password: str) -> Path:
@@ -94,7 +101,7 @@ async def _announce(service: Service, file: Path, caller_password: str) -> None:
     url = f"http://127.0.0.1:{service.listener.addresses[0][1]}/mailstore"
     curl = f"curl -sS -u {_CALLER}:{caller_password} {url}"
     password = quote_plus(SAMPLE_PASSWORD)
-    click.echo(
+    write(
         f"""
 The bridge serves {url} with this configuration: {file}
 
@@ -107,5 +114,7 @@ A right password ({SAMPLE_USER}, “{SAMPLE_PASSWORD}”):
 A wrong password:
   {curl} -d 'cmd=auth&user={SAMPLE_USER}&pass=wrong'
 
-Ctrl-C ends it and leaves nothing behind."""
+Ctrl-C ends it and leaves nothing behind.
+"""
     )
+    finish()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridge.cli.drafts import ignore, open_draft
-from bridge.cli.options import FINDINGS, config_option, json_option, load_configuration, print_json
+from bridge.cli.options import FINDINGS, config_option, json_option, load_configuration
+from bridge.cli.output import is_terminal, note, print_json, say
 from bridge.cli.removals import show_removal_table
 from bridge.documents import render_removal, render_time
 from bridge.run.build import make_bridge, require_directories
@@ -89,33 +90,34 @@ def show_difference(found: dict[str, Any]) -> None:
     for directory in found["directories"]:
         earlier, name = directory["earlier"], directory["directory"]
         since = f"{earlier['user_count']} at {earlier['taken_at']}" if earlier else "no earlier listing"
-        click.echo(f"{name}: {directory['fresh']['user_count']} users now, {since}")
+        say(f"{name}: {directory['fresh']['user_count']} users now, {since}")
         if earlier is not None:  # everybody is new to a directory that was never listed
             _show_lines("added", [user["userName"] for user in directory["added"]])
         _show_lines("removed", [_describe(removal) for removal in directory["removed"]])
         _show_lines("changed", [_describe_change(each) for each in directory["changed"]])
         for user_name in directory["inconsistent"]:
-            click.echo(f"  {user_name} is missing from the listing and is there all the same, so the user stays")
+            say(f"  {user_name} is missing from the listing and is there all the same, so the user stays")
         if directory["server_before"] is not None:
-            click.echo(f"  listed at {directory['server']}; before that, at {directory['server_before']}")
+            say(f"  listed at {directory['server']}; before that, at {directory['server_before']}")
         for user_name in directory["lagging"]:
-            click.echo(f"  {user_name} is shown with less by {directory['server']}, which lags, and stays as before")
+            say(f"  {user_name} is shown with less by {directory['server']}, which lags, and stays as before")
         for user_name in directory["collisions"]:
-            click.echo(f"  {user_name} is claimed by more than one entry")
+            say(f"  {user_name} is claimed by more than one entry")
         if directory["in_grace_count"]:
-            click.echo(f"  {directory['in_grace_count']} missing users would stay for removals.grace")
+            say(f"  {directory['in_grace_count']} missing users would stay for removals.grace")
         if directory["withheld"]:
-            show_removal_table(directory["withheld"], "These removals would be withheld")
+            show_removal_table(name, directory["withheld"], "These removals would be withheld")
     if not found["would_withhold"]:
-        click.echo("Nothing would be withheld.")
+        note("Nothing would be withheld.")
 
 
 def _show_lines(kind: str, lines: list[str]) -> None:
     sign, color = _SIGNS[kind]
-    for line in lines[:_LINES_MAX_COUNT]:
-        click.secho(f"  {sign} {line}", fg=color)
-    if len(lines) > _LINES_MAX_COUNT:
-        click.echo(f"  … and {len(lines) - _LINES_MAX_COUNT:,} more; --json has all of them")
+    shown = lines[:_LINES_MAX_COUNT] if is_terminal() else lines
+    for line in shown:
+        say(f"  {sign} {line}", color)
+    if len(lines) > len(shown):
+        say(f"  … and {len(lines) - len(shown):,} more; --json has all of them")
 
 
 def _describe(removal: dict[str, Any]) -> str:

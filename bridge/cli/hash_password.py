@@ -8,6 +8,8 @@ import sys
 import argon2
 import click
 
+from bridge.cli.output import say
+
 
 @click.command("hash-password")
 def hash_password_command() -> None:
@@ -24,4 +26,4 @@ def hash_password_command() -> None:
         data = sys.stdin.buffer.readline().removesuffix(b"\n")
     if not data:
         raise click.UsageError("an empty password is none")
-    click.echo(argon2.PasswordHasher().hash(data))
+    say(argon2.PasswordHasher().hash(data))

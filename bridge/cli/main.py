@@ -1,29 +1,20 @@
-"""`mailstore-bridge`: the commands, and what ends as which exit code.
+"""`mailstore-bridge`: the commands, each a module that is imported when it is called.
 
-0 fine, 1 rejected or findings, 2 usage, 69 directory unavailable, 70 bug, 78 configuration (sysexits(3)). Each command
-is a module that is imported when it is called: the service would hold what draws tables in memory for nothing.
+The service would hold what draws tables in memory for nothing. `bridge.cli.endings` says what ends as which exit code.
 """
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
-import traceback
 
 import click
 
 from bridge import __version__
-from bridge.cli.options import BUG, CONFIGURATION, FINDINGS, UNAVAILABLE
-from bridge.errors import (
-    ApprovalOutdated,
-    BridgeError,
-    ConfigurationError,
-    DirectoryError,
-    ServiceError,
-    SnapshotMissing,
-    StateLost,
-    StateUnavailable,
-)
+from bridge.cli.endings import tell
+from bridge.cli.options import INTERRUPTED
+from bridge.cli.output import OutputFailed, finish, prepare_streams
 
 _COMMANDS = {
     "auth": "auth:auth_command",
@@ -66,33 +57,40 @@ def commands() -> None:
 
 def main() -> None:
     """Runs the command that was typed, and ends the process with its exit code."""
+    prepare_streams()
+    exit_code = _run(sys.argv[1:])
     try:
-        commands(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except ConfigurationError as error:
-        click.echo(error.message, err=True)
-        sys.exit(CONFIGURATION)
-    except ServiceError as error:
-        click.secho(error.message, fg="red", err=True)
-        sys.exit(UNAVAILABLE if error.is_temporary else FINDINGS)
-    except ApprovalOutdated as error:
-        click.secho(error.message, fg="red", err=True)
-        sys.exit(FINDINGS)
-    except (DirectoryError, SnapshotMissing, StateLost, StateUnavailable) as error:
-        click.secho(error.message, fg="red", err=True)
-        sys.exit(UNAVAILABLE)
-    except OSError as error:
-        message = f"{error.strerror or error}; check the addresses in server.listen and admin.listen"
-        click.secho(message, fg="red", err=True)
-        sys.exit(CONFIGURATION)
-    except BridgeError as error:
-        click.secho(error.message, fg="red", err=True)
-        sys.exit(BUG)
+        finish()
+    except OutputFailed as error:
+        exit_code = tell(error, as_json=False)
+    sys.exit(exit_code)
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        returned = commands.main(arguments, prog_name="mailstore-bridge", standalone_mode=False)
+    except SystemExit as ending:
+        return ending.code if isinstance(ending.code, int) else 0
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:  # of a help page, which click writes itself: a reader who leaves is no error
+        return 0
     except Exception as error:  # noqa: BLE001 - the last place where a bug can be told apart from a refusal
-        click.echo("".join(traceback.format_exception(error)), err=True)
-        click.secho(f"A bug in mailstore-bridge {__version__}; please report the lines above.", fg="red", err=True)
-        sys.exit(BUG)
+        return _tell(error, arguments)
+    return returned if isinstance(returned, int) else 0
+
+
+def _tell(error: Exception, arguments: list[str]) -> int:
+    try:
+        if isinstance(error, OSError):
+            finish()  # which tells whether it was about standard output
+        return tell(error, as_json=_wants_json(arguments))
+    except OutputFailed as another:
+        return tell(another, as_json=False)
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    """Whether a document was asked for, as far as that shows before the arguments are understood."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    is_format = ("--format", "json") in itertools.pairwise(options)
+    return "--json" in options or "--format=json" in options or is_format

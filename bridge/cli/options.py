@@ -6,16 +6,16 @@ import os
 from typing import TYPE_CHECKING
 
 import click
-import orjson
 
+from bridge.cli.output import complain
 from bridge.config.loading import load
 from bridge.run.permissions import permission_warnings
 
 if TYPE_CHECKING:
     from bridge.config.loading import Loaded
 
-FINDINGS, UNAVAILABLE, BUG, CONFIGURATION = 1, 69, 70, 78
-"""Exit codes beside 0 and click's 2 (sysexits(3))."""
+FINDINGS, USAGE, UNAVAILABLE, BUG, CONFIGURATION, INTERRUPTED = 1, 2, 69, 70, 78, 130
+"""Exit codes beside 0 (sysexits(3); 130 is that of a program which SIGINT has ended)."""
 _DEFAULT_CONFIG = "/etc/mailstore-bridge/config.yaml"
 
 config_option = click.option(
@@ -30,6 +30,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scr
 endpoint_option = click.option("--endpoint", metavar="PATH", help="The endpoint, where there are several.")
 
 
+def check_word(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """A name that is typed, which must be text; one that is empty, as of an unset variable, names nothing."""
+    if value == "":
+        raise click.BadParameter("is empty")
+    if value is not None and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise click.BadParameter("is not UTF-8")
+    return value
+
+
 def load_configuration(path: str) -> Loaded:
     """The configuration, with its warnings on standard error. Raises `ConfigurationError`.
 
@@ -37,7 +46,7 @@ def load_configuration(path: str) -> Loaded:
     """
     loaded = load(path, os.environ, needs=())
     for warning in (*loaded.warnings, *permission_warnings(loaded, os.environ)):
-        click.secho(f"warning: {warning}", fg="yellow", err=True)
+        complain(f"warning: {warning}", "yellow")
     return loaded
 
 
@@ -49,8 +58,3 @@ def choose_endpoint(loaded: Loaded, path: str | None) -> str:
     if path not in paths:
         raise click.UsageError(f"--endpoint must be one of {', '.join(paths)}")
     return path
-
-
-def print_json(found: object) -> None:
-    """Print the document on standard output, indented."""
-    click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())

@@ -9,13 +9,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from bridge.cli.options import config_option, json_option, load_configuration, print_json
-from bridge.cli.service_calls import ask_or_do
+from bridge.cli.options import FINDINGS, check_word, config_option, json_option, load_configuration
+from bridge.cli.output import escape_controls, is_terminal, note, print_json, say
+from bridge.cli.service_calls import ask_or_do, ask_or_look
 from bridge.cli.status import show_reports
+from bridge.cli.tables import Column, show_table
 from bridge.documents import render_removals
 
 if TYPE_CHECKING:
@@ -23,6 +22,13 @@ if TYPE_CHECKING:
     from bridge.service import Bridge
 
 _ROWS_MAX_COUNT = 200
+_COLUMNS = (
+    Column("User name"),
+    Column("What is lost", is_prose=True),
+    Column("Reason"),
+    Column("Held by"),
+    Column("Detail", is_prose=True),
+)
 _KINDS = {"missing": "the user", "addresses": "addresses", "renamed": "the user name"}
 
 
@@ -46,7 +52,7 @@ def show_command(config_path: str, as_json: bool) -> None:
 @removals_group.command("approve")
 @config_option
 @json_option
-@click.argument("digest")
+@click.argument("digest", callback=check_word)
 def approve_command(config_path: str, as_json: bool, digest: str) -> None:
     """Let exactly the removals with this DIGEST happen.
 
@@ -56,16 +62,21 @@ def approve_command(config_path: str, as_json: bool, digest: str) -> None:
     if as_json:
         print_json(found)
         return
-    click.echo(f"{found['count']} removals of {found['directory']} are approved.")
+    say(f"{found['count']} removals of {found['directory']} are approved.")
     if found["report"] is not None:
         show_reports({"reports": [found["report"]]})
     else:
-        click.echo(found.get("message") or "They happen with the next refresh that shows the same.")
+        say(found.get("message") or "They happen with the next refresh that shows the same.")
 
 
 @removals_group.command("reset")
 @config_option
-@click.option("--directory", metavar="NAME", help="Only this one, be it configured or not; default: all configured.")
+@click.option(
+    "--directory",
+    metavar="NAME",
+    callback=check_word,
+    help="Only this one, be it configured or not; default: all configured.",
+)
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def reset_command(config_path: str, directory: str | None, yes: bool) -> None:
     """Forget the earlier listing, and take the next one as it is.
@@ -73,12 +84,24 @@ def reset_command(config_path: str, directory: str | None, yes: bool) -> None:
     Whoever is missing from it is gone: look at `diff` and `list` before.
     """
     loaded = load_configuration(config_path)
-    names = [directory] if directory else [section.name for section in loaded.configuration.directories]
-    if not yes and sys.stdin.isatty():
-        click.confirm(f"The next listing of {', '.join(names)} will be believed, however short. Go on?", abort=True)
+    names = [directory] if directory is not None else [section.name for section in loaded.configuration.directories]
+    if not yes and not _is_confirmed(names):
+        say("Nothing was changed.")
+        sys.exit(FINDINGS)
     for name in names:
         reset_removals(loaded, name)
-        click.echo(f"The next listing of {name} counts as the first.")
+        say(f"The next listing of {name} counts as the first.")
+
+
+def _is_confirmed(names: list[str]) -> bool:
+    """The operator's answer. Raises `UsageError` where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            "nothing was changed: there is no terminal to ask whether the next listing may be believed, however short; "
+            "look at `diff` and `list`, then say --yes"
+        )
+    question = f"The next listing of {escape_controls(', '.join(names))} will be believed, however short. Go on?"
+    return click.confirm(question, err=True)
 
 
 def read_removals(loaded: Loaded) -> dict[str, Any]:
@@ -88,7 +111,7 @@ def read_removals(loaded: Loaded) -> dict[str, Any]:
         loaded_ones = [await snapshots.load() for snapshots in bridge.directories.values()]
         return render_removals(snapshot for snapshot in loaded_ones if snapshot is not None)
 
-    return ask_or_do(loaded, "GET", "/removals", {}, read)
+    return ask_or_look(loaded, "/removals", read)
 
 
 def approve_removals(loaded: Loaded, digest: str) -> dict[str, Any]:
@@ -98,7 +121,7 @@ def approve_removals(loaded: Loaded, digest: str) -> dict[str, Any]:
         directory, count = await bridge.approve(digest)
         return {"directory": directory, "digest": digest, "count": count, "report": None}
 
-    return ask_or_do(loaded, "POST", "/removals/approve", {"digest": digest}, approve)
+    return ask_or_do(loaded, "/removals/approve", {"digest": digest}, approve)
 
 
 def reset_removals(loaded: Loaded, directory: str) -> None:
@@ -108,31 +131,33 @@ def reset_removals(loaded: Loaded, directory: str) -> None:
         await bridge.reset(directory)
         return {"directory": directory}
 
-    ask_or_do(loaded, "POST", "/removals/reset", {"directory": directory}, reset)
+    ask_or_do(loaded, "/removals/reset", {"directory": directory}, reset)
 
 
 def show_removals(found: dict[str, Any]) -> None:
     """Prints what is withheld, why, and the command that approves it."""
     if not found["directories"]:
-        click.echo("Nothing is withheld.")
+        note("Nothing is withheld.")
     for directory in found["directories"]:
-        show_removal_table(directory["withheld"], f"{directory['directory']}: withheld since {directory['since']}")
+        name = directory["directory"]
+        show_removal_table(name, directory["withheld"], f"{name}: withheld since {directory['since']}")
         count = len(directory["withheld"])
-        click.echo(f"{count} of {directory['user_count']} users. If all of this is right:")
-        click.echo(f"  mailstore-bridge removals approve {directory['digest']}")
+        note(f"{count} of {directory['user_count']} users. If all of this is right:")
+        note(f"  mailstore-bridge removals approve {directory['digest']}")
         if directory["approved"]:
-            click.echo("It is approved, and goes through with the next refresh that shows the same.")
+            note("It is approved, and goes through with the next refresh that shows the same.")
 
 
-def show_removal_table(removals: list[dict[str, Any]], title: str) -> None:
-    """Prints removals, the first few hundred of them."""
-    table = Table("User name", "What is lost", "Reason", "Held by", "Detail", title=title, title_justify="left")
-    for removal in removals[:_ROWS_MAX_COUNT]:
-        lost = ", ".join(removal.get("lost", ())) or _KINDS[removal["kind"]]
-        if "newName" in removal:
-            lost += f", now {removal['newName']}"
-        cells = (removal["userName"], lost, removal["reason"], removal["held_by"], removal.get("detail", ""))
-        table.add_row(*map(escape, cells))
-    Console().print(table)
-    if len(removals) > _ROWS_MAX_COUNT:
-        click.echo(f"… and {len(removals) - _ROWS_MAX_COUNT:,} more; --json has all of them.")
+def show_removal_table(directory: str, removals: list[dict[str, Any]], title: str) -> None:
+    """Prints removals: all of them as records, on a terminal the first few hundred."""
+    shown = removals[:_ROWS_MAX_COUNT] if is_terminal() else removals
+    show_table(_COLUMNS, [_row(removal) for removal in shown], title=title, kind=directory)
+    if len(removals) > len(shown):
+        note(f"… and {len(removals) - len(shown):,} more; --json has all of them.")
+
+
+def _row(removal: dict[str, Any]) -> tuple[str, ...]:
+    lost = ", ".join(removal.get("lost", ())) or _KINDS[removal["kind"]]
+    if "newName" in removal:
+        lost += f", now {removal['newName']}"
+    return removal["userName"], lost, removal["reason"], removal["held_by"], removal.get("detail", "")

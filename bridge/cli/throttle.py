@@ -6,15 +6,24 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from bridge.cli.options import FINDINGS, config_option, json_option, load_configuration, print_json
+from bridge.cli.options import FINDINGS, check_word, config_option, json_option, load_configuration
+from bridge.cli.output import note, print_json, say
 from bridge.cli.service_calls import ask
+from bridge.cli.tables import Column, show_table
 
 if TYPE_CHECKING:
     from bridge.config.loading import Loaded
+
+_COLUMNS = (
+    Column("User name"),
+    Column("Directory"),
+    Column("Failed"),
+    Column("Unknown"),
+    Column("Refused"),
+    Column("Held back"),
+    Column("Until"),
+)
 
 
 @click.group("throttle")
@@ -33,14 +42,14 @@ def show_throttle_command(config_path: str, as_json: bool) -> None:
 
 @throttle_group.command("clear")
 @config_option
-@click.argument("user")
+@click.argument("user", callback=check_word)
 def clear_throttle_command(config_path: str, user: str) -> None:
     """Have the passwords of USER tried again.
 
     USER is the name that was typed, the user name, or the id. Ends with 1 where nobody was held back by it.
     """
     count = clear_throttle(load_configuration(config_path), user)
-    click.echo(f"{count} freed." if count else f"Nobody is held back as {user}.")
+    say(f"{count} freed." if count else f"Nobody is held back as {user}.")
     sys.exit(0 if count else FINDINGS)
 
 
@@ -58,21 +67,13 @@ def clear_throttle(loaded: Loaded, user: str) -> int:
 def show_throttle(found: dict[str, Any]) -> None:
     """Print who is held back and until when, and of whom else failures are remembered."""
     if not found["remembered"]:
-        click.echo("Nobody is held back, and no failure is remembered.")
+        note("Nobody is held back, and no failure is remembered.")
         return
     if not found["held_back"]:
-        click.echo("Nobody is held back.")
-    table = Table(
-        "User name, as it was typed last",
-        "Directory",
-        "Failed binds",
-        "Of unknown outcome",
-        "Refused without a bind",
-        "Held back",
-        "Until",
-    )
+        note("Nobody is held back.")
+    rows = []
     for each in found["remembered"]:
         counts = (str(each[f"{name}_count"]) for name in ("failure", "unknown", "refused"))
-        cells = (each["userName"], each["directory"], *counts, "yes" if each["is_held_back"] else "no", each["until"])
-        table.add_row(*map(escape, cells))
-    Console().print(table)
+        held = "yes" if each["is_held_back"] else "no"
+        rows.append((each["userName"], each["directory"], *counts, held, each["until"]))
+    show_table(_COLUMNS, rows)

@@ -179,7 +179,7 @@ class Endpoint:
             for directory in self.directories
             for problem in (*_problems(directory, now_s), *self.authenticator.problems(directory.source.name))
         )
-        if any(directory.answerable is None for directory in self.directories):
+        if not all(directory.can_answer for directory in self.directories):
             return EndpointHealth(self.path, Status.UNAVAILABLE, problems)
         return EndpointHealth(self.path, Status.DEGRADED if problems else Status.OK, problems)
 
@@ -196,7 +196,7 @@ def _problems(directory: DirectorySnapshots, now_s: float) -> Iterator[Problem]:
     name, failure, snapshot = directory.source.name, directory.failure, directory.last_good
     if failure is not None:
         yield Problem(failure.code, name, failure.message, failure.remedy, directory.failing_since_s or now_s)
-    elif snapshot is None:
+    elif snapshot is None and not directory.has_answered:
         missing = SnapshotMissing("the first listing has not ended", remedy="Wait for it.")
         yield Problem(missing.code, name, missing.message, missing.remedy, now_s)
     if snapshot is not None and snapshot.guard.withheld:

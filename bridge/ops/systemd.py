@@ -6,8 +6,24 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING
 
+from bridge.model import Status
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from bridge.model import Health
+
+
+def describe_health(health: Health) -> str:
+    """How the program fares, in words for one line of `systemctl status`."""
+    count = len(health.endpoints)
+    served = f"Serving {count} endpoint{'s' if count != 1 else ''}: {health.status.value}"
+    wrong = []
+    for endpoint in health.endpoints:
+        problems = [f"{problem.code.replace('_', ' ')} in {problem.directory}" for problem in endpoint.problems]
+        if endpoint.status is not Status.OK:
+            wrong.append(f"{endpoint.path}: {', '.join(problems) or endpoint.status.value}")
+    return f"{served}: {'; '.join(wrong)}" if wrong else served
 
 
 class Notifier:

@@ -106,6 +106,8 @@ class DirectorySnapshots:
         """Why the last refresh failed; None after one that did not."""
         self.failing_since_s: float | None = None
         """Since when refreshes fail, in seconds since 1970."""
+        self._has_answered = False
+        """Whether the directory has been asked since the start, and has not failed since."""
 
     @property
     def last_good(self) -> Snapshot | None:
@@ -122,6 +124,20 @@ class DirectorySnapshots:
         """The last good snapshot, if it is young enough to be answered while nothing newer can be had."""
         age_s = self.age_s
         return self._snapshot if age_s is not None and age_s < self.policy.stale_if_error_s else None
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether users could be listed now: from memory, or by a directory that answered when it was last asked."""
+        return self._is_fresh or self.answerable is not None or self.has_answered
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the directory answered when it was last asked since the start."""
+        return self._has_answered and self.failure is None
+
+    @property
+    def _is_fresh(self) -> bool:
+        return self._snapshot is not None and self._is_dated and (self.age_s or 0.0) < self.policy.ttl_s
 
     @property
     def is_doubted(self) -> bool:
@@ -158,7 +174,7 @@ class DirectorySnapshots:
         """
         if not self._is_loaded:
             await self._load_or_fail()
-        if self._snapshot is not None and self._is_dated and (self.age_s or 0.0) < self.policy.ttl_s:
+        if self._snapshot is not None and self._is_fresh:
             return self._snapshot
         try:
             async with asyncio.timeout(self._patience_s):
@@ -186,6 +202,22 @@ class DirectorySnapshots:
             self._running = asyncio.create_task(self._refresh())
             self._running.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(self._running)
+
+    async def find_out(self) -> None:
+        """Find out whether users could be listed where nothing says so: by a sign of life of the directory.
+
+        Where it failed when it was last asked, a listing is its sign of life. Raises what either raises.
+        """
+        await self._load_or_fail()
+        if self.failure is not None:
+            await self.refresh()
+        elif not self._is_fresh and self.answerable is None:
+            try:
+                await self.source.try_search()
+            except BridgeError as error:
+                self._fail(error)
+                raise
+            self._has_answered = True
 
     async def compare_now(self) -> Difference:
         """A fresh listing beside the accepted one, and what the guard would make of it; nothing is changed."""
@@ -297,7 +329,7 @@ class DirectorySnapshots:
             stale_age_s = self.age_s if self.answerable else None
             self._observe(RefreshFailed(self.source.name, error, self._clock.monotonic_s() - started_s, stale_age_s))
             raise
-        self.failure, self.failing_since_s = None, None
+        self.failure, self.failing_since_s, self._has_answered = None, None, True
         self._observe(Refreshed(snapshot.report))
         self._check_others(snapshot.report.server)
         return snapshot

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from bridge import __version__
 from bridge.documents import render_health, render_removals, render_report, render_throttle
-from bridge.errors import BridgeError, Malformed, NoEndpoint
+from bridge.errors import BridgeError, Malformed, NoEndpoint, UnknownDirectory
 from bridge.mailstore import render_error
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class ControlHandler:
 
     def _known(self, directory: object) -> str:
         if not isinstance(directory, str) or directory not in self._bridge.directories:
-            raise Malformed(f"there is no directory {directory}; there are {', '.join(self._bridge.directories)}")
+            raise UnknownDirectory(directory, self._bridge.directories)
         return directory
 
 

@@ -20,7 +20,8 @@ async def ask_service(
 ) -> dict[str, Any] | None:
     """What the running service answers, or None where no service listens at the socket.
 
-    Raises `ServiceError` with what the service says, or that it said nothing.
+    Raises `ServiceError` with what the service says, or that it said nothing, and `PermissionError` where this user
+    may not open the socket.
     """
     connector = aiohttp.UnixConnector(str(socket))
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
@@ -29,19 +30,28 @@ async def ask_service(
             aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
             session.request(method, f"http://service{path}", json=body or {}) as response,
         ):
-            found: dict[str, Any] = await response.json()
+            found = await response.json()
     except aiohttp.ClientConnectorError as error:
         if isinstance(error.os_error, FileNotFoundError | ConnectionRefusedError):
             return None
+        if isinstance(error.os_error, PermissionError):
+            raise error.os_error from error
         raise ServiceError(
-            "control_refused", f"{socket}: {error.os_error.strerror or error}", is_temporary=False
+            "control_refused",
+            f"The control socket {socket} can't be opened: {error.os_error.strerror or error.os_error}. "
+            "Set admin.socket to a path that can.",
+            is_temporary=True,
         ) from error
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        detail = f"the service gave no answer: {error or type(error).__name__}"
+        detail = f"What listens at {socket} gave no answer: {error or type(error).__name__}."
         raise ServiceError("no_answer", detail, is_temporary=True) from error
+    if not isinstance(found, dict):
+        raise ServiceError("no_answer", f"What listens at {socket} is no mailstore-bridge.", is_temporary=True)
     if response.status != 200:  # noqa: PLR2004
         is_temporary = response.status in (502, 503)
         raise ServiceError(
-            found.get("error", "internal"), found.get("message", "an error inside"), is_temporary=is_temporary
+            found.get("error", "internal"),
+            found.get("message", "The service has met a bug of its own; please report what its log says."),
+            is_temporary=is_temporary,
         )
     return found

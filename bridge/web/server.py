@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,11 @@ class SocketAddress:
     host: str = "127.0.0.1"
     port: int = 0
     path: str | None = None
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class _Connection(web.RequestHandler):
@@ -89,14 +95,14 @@ class Listener:
         self._runner = web.ServerRunner(_Server(handler, limits), shutdown_timeout=_DRAIN_S)
 
     async def start(self, addresses: tuple[SocketAddress, ...], tls: ssl.SSLContext | None = None) -> None:
-        """Listens at every address, or at none. Raises `OSError` where one can't be had."""
+        """Listens at every address, or at none. Raises `OSError` that names the one that can't be had."""
         await self._runner.setup()
-        try:
-            for address in addresses:
+        for address in addresses:
+            try:
                 await self._site(address, tls).start()
-        except OSError:
-            await self._runner.cleanup()
-            raise
+            except OSError as error:
+                await self._runner.cleanup()
+                raise _name_address(error, address) from error
 
     @property
     def addresses(self) -> list[Any]:
@@ -112,6 +118,13 @@ class Listener:
             return web.TCPSite(self._runner, address.host, address.port, ssl_context=tls)
         _remove_stale_socket(Path(address.path))
         return web.UnixSite(self._runner, address.path, ssl_context=tls)
+
+
+def _name_address(error: OSError, address: SocketAddress) -> OSError:
+    """The same kind of error, in the system's own words, about the address as it is configured."""
+    # asyncio tells a sentence instead of the system's words, and not always the address.
+    words = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+    return OSError(error.errno, words, str(address))
 
 
 def _remove_stale_socket(path: Path) -> None:

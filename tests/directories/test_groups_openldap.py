@@ -82,7 +82,7 @@ async def test_members_are_listed_and_log_in_and_nobody_else(
         assert await who_logs_in(client) == ["anna", "bert"]
         assert not await client.auth("anna", "wrong")
     file = configuration(slapd.url, tmp_path, users=choose(exclude="staff", more=nested))
-    assert (await command(file, "removals", "reset"))[0] == 0
+    assert (await command(file, "removals", "reset", "--yes"))[0] == 0
     async with running_bridge(file) as client:
         assert await names(client) == ["carl", "dora", "emil"]
         assert await who_logs_in(client) == ["carl", "dora", "emil"]
@@ -179,12 +179,12 @@ async def test_groups_in_groups_are_followed_in_circles_too(start_slapd: StartSl
         code, output = await command(file, "check", "--json")
         assert (code, "named, and 2 groups inside of it" in output) == (0, True)
     file = configuration(slapd.url, tmp_path, users=choose("staff others", "out"))
-    assert (await command(file, "removals", "reset"))[0] == 0
+    assert (await command(file, "removals", "reset", "--yes"))[0] == 0
     async with running_bridge(file) as client:
         assert await names(client) == ["anna", "bert", "dora"]
         assert await who_logs_in(client) == ["anna", "bert", "dora"]
     file = configuration(slapd.url, tmp_path, users=choose("staff", more="nested: false"))
-    assert (await command(file, "removals", "reset"))[0] == 0
+    assert (await command(file, "removals", "reset", "--yes"))[0] == 0
     async with running_bridge(file) as client:
         assert await names(client) == ["anna"]
         assert await who_logs_in(client) == ["anna"]
@@ -358,7 +358,7 @@ async def test_emptied_group_removes_nobody_without_being_asked(start_slapd: Sta
         (found,) = await show(file)
         assert [each["reason"] for each in found["withheld"]] == ["group", "group"]
     file = configuration(slapd.url, tmp_path, users=choose("empty"))
-    assert (await command(file, "removals", "reset"))[0] == 0
+    assert (await command(file, "removals", "reset", "--yes"))[0] == 0
     async with running_bridge(file) as client:
         status, answer = await client.post("cmd=list")
         assert (status, answer["error"]) == (503, "removals_refused")

@@ -304,9 +304,9 @@ async def test_commands_speak_to_the_running_service(start_slapd: StartSlapd, tm
         assert (code, status["status"]) == (0, "ok")
         assert [report["user_count"] for report in status["directories"][0]["reports"]] == [29, 30]
         code, output = await command(file, "status")
-        assert "/mailstore: ok" in output
+        assert "endpoint\t/mailstore\tok\n" in output
         code, output = await command(file, "refresh", "--directory", "nowhere")
-        assert (code, "there is no directory nowhere" in output) == (1, True)
+        assert (code, "There is no such directory: nowhere. There are company." in output) == (2, True)
     code, output = await command(file, "status", "--json")
     assert (code, "No service listens" in output) == (69, True)
 
@@ -327,7 +327,7 @@ async def test_removals_are_approved_and_reset_without_a_service(start_slapd: St
         assert len(await client.list_users()) == 20
         slapd.delete(*map(dn, range(20, 39)))
         assert len(await client.list_users()) == 20
-    assert (await command(file, "removals", "reset"))[0] == 0
+    assert (await command(file, "removals", "reset", "--yes"))[0] == 0
     async with running_bridge(file) as client:
         assert len(await client.list_users()) == 1
 
@@ -365,7 +365,7 @@ async def test_directory_that_was_renamed_in_the_configuration_is_told(start_sla
         found = {check["name"]: check for check in json.loads(output)["checks"]}
         assert (found["state"]["result"], found["state"]["directory"]) == ("warning", "company")
         assert code == 0
-        assert (await command(file, "removals", "reset", "--directory", "company"))[0] == 0
+        assert (await command(file, "removals", "reset", "--yes", "--directory", "company"))[0] == 0
         output = (await command(file, "check", "--json"))[1]
         assert "state" not in {check["name"] for check in json.loads(output)["checks"]}
 
@@ -431,6 +431,6 @@ async def test_damaged_state_is_503_until_the_operator_resets_it(start_slapd: St
             assert await client.auth("u029", "Pass-u029")
             assert "state_lost" in problem_codes(client)
     async with running_bridge(file) as client:
-        assert (await command(file, "removals", "reset"))[0] == 0
+        assert (await command(file, "removals", "reset", "--yes"))[0] == 0
         assert len(await client.list_users()) == 10
     assert list((tmp_path / "state").glob("state.sqlite3.damaged-*"))

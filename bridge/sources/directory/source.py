@@ -105,6 +105,11 @@ class DirectorySource:
             self.bases = (f"{self.container},{context}" if self.container else context,)
         return self.bases
 
+    async def try_search(self) -> None:
+        """Search for one user below each base, as a sign that a listing could be had. Raises a `DirectoryError`."""
+        for base in await self.resolve_bases():
+            await self.directory.look_up(SearchRequest(base, self.scope, self.users_filter, (), size_limit_count=1))
+
     def listing_search(self, base: str) -> SearchRequest:
         """The search for every user below one base."""
         return SearchRequest(base, self.scope, self.filter, self._attributes)
