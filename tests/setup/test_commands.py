@@ -22,9 +22,11 @@ RUNNING = [
     ("auth nobody", FINDINGS, "wrong\n"),
     ("status", FINE, ""),
     ("refresh", FINE, ""),
-    ("refresh --directory other", FINDINGS, ""),
+    ("refresh --directory other", USAGE, ""),
     ("removals show", FINE, ""),
     ("removals approve 0123456789abcdef", FINDINGS, ""),
+    ("removals reset", USAGE, ""),
+    ("removals reset --yes --directory other", USAGE, ""),
     ("removals reset --yes", FINE, ""),
     ("throttle show", FINE, ""),
     ("throttle clear nobody", FINDINGS, ""),
@@ -40,6 +42,17 @@ WITHOUT_CONFIGURATION = [
     ("no-such-command", USAGE, ""),
     ("check --config /nowhere.yaml", CONFIGURATION, ""),
 ]
+
+READABLE = [
+    ("status", UNAVAILABLE, "can't be opened by this user"),
+    ("removals show", UNAVAILABLE, "can't be opened by this user"),
+    ("throttle show", UNAVAILABLE, "can't be opened by this user"),
+    ("check", CONFIGURATION, "/reader.password can't be read"),
+    ("list", CONFIGURATION, "/reader.password can't be read"),
+    ("serve", CONFIGURATION, "/bridge.key can't be read"),
+    ("check --offline", FINE, "/reader.password can't be read"),
+]
+"""The exit code and the words for somebody else who may read the configuration, but neither secrets nor sockets."""
 
 STOPPED = [
     ("status", UNAVAILABLE),
@@ -76,6 +89,16 @@ def test_command_of_anybody_else_is_told_what_it_may_not_read(set_up: SetUp, com
     done = set_up.machine.run("mailstore-bridge", *command.split(), user="nobody", stdin="Pass-anna\n")
     assert done.returncode == CONFIGURATION, done.stdout + done.stderr
     assert f"{FOLDER}/config.yaml: can't be read: Permission denied" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("command", "code", "words"), READABLE, ids=str)
+def test_command_with_a_configuration_that_others_may_read(set_up: SetUp, command: str, code: int, words: str) -> None:
+    """What is missing is named, with the file or the socket."""
+    file = "/tmp/config.yaml"
+    set_up.machine.run("install", "-m", "644", f"{FOLDER}/config.yaml", file)
+    done = set_up.machine.run("mailstore-bridge", *command.split(), "--config", file, user="nobody")
+    assert done.returncode == code, done.stdout + done.stderr
+    assert words in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("user", ["root", "nobody"])
