@@ -101,8 +101,8 @@ def test_caller_password(same_process: SetUp) -> None:
 
 
 def test_listener_certificate(same_process: SetUp) -> None:
-    """Made once more by the line of README, put in place, and told by `systemctl reload`."""
-    (line,) = (
+    """Made once more by the command of README, in place, and told by `systemctl reload`."""
+    (command,) = (
         line
         for step in steps_of(read_section("Set it up for OpenLDAP"))
         for line in step.text.replace("\\\n", "").splitlines()
@@ -110,10 +110,9 @@ def test_listener_certificate(same_process: SetUp) -> None:
     )
     before = serial_of(same_process)
     with Load(same_process):
-        made = line.replace("bridge.key", "new.key").replace("bridge.pem", "new.pem")
-        install = "chmod 640 new.key; chgrp mailstore-bridge new.*; mv new.key bridge.key; mv new.pem bridge.pem"
-        same_process.machine.shell(f"umask 027; {made}\n{install}; systemctl reload mailstore-bridge", folder=FOLDER)
+        same_process.machine.shell(f"{command}\nsystemctl reload mailstore-bridge", folder=FOLDER)
         same_process.machine.until(lambda: serial_of(same_process) != before)
+    assert same_process.machine.shell("stat -c %a bridge.key", folder=FOLDER) == "640\n"
 
 
 def test_ca_file_and_certificate_of_the_directory(
