@@ -47,7 +47,8 @@ def ldap_settings(loaded: Loaded, position: int) -> LdapSettings:
     """How the directory at `position` is asked. Raises `ConfigurationError` where its TLS files are unusable."""
     section = loaded.configuration.directories[position]
     servers = tuple(
-        ServerAddress(url.scheme, url.host, url.port, section.uses_starttls(url)) for url in section.servers
+        ServerAddress(url.scheme, url.host, url.port, section.uses_starttls(url), is_absolute=url.is_absolute)
+        for url in section.servers
     )
     return LdapSettings(
         directory=section.name,
@@ -57,6 +58,9 @@ def ldap_settings(loaded: Loaded, position: int) -> LdapSettings:
         if section.discover is not None or any(server.uses_tls for server in servers)
         else None,
         fingerprints=frozenset(map(bytes.fromhex, section.tls.fingerprint_sha256 or ())),
+        ca_file=section.tls.ca_file,
+        shows_certificate=section.tls.client_certificate_file is not None,
+        minimum_tls_version=section.tls.minimum_version,
         bind_dn=section.bind.dn,
         bind_password=loaded.secrets.get(("directories", position, "bind")),
         sasl=_sasl(section, position),
