@@ -66,12 +66,10 @@ class AccountNotices:
         self._note(server, "service_password_refused", message, remedy)
 
     def _note(self, server: str, code: str, message: str, remedy: str) -> None:
-        before = self._problems.get(server)
-        is_known = before is not None and before.code == code
-        since_s = before.since_s if before is not None and is_known else self._clock.now_s()
-        was_told = any(problem.code == code for problem in self._problems.values())
+        known_since_s = [problem.since_s for problem in self._problems.values() if problem.code == code]
+        since_s = min(known_since_s, default=self._clock.now_s())
         self._problems[server] = Problem(code, self._directory, message, remedy, since_s)
-        if not was_told:
+        if not known_since_s:
             self._observe(AccountWarned(self._directory, server, code, message, remedy))
 
 
