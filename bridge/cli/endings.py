@@ -61,11 +61,20 @@ def explain(error: Exception) -> Ending:
             exit_code = next((_EXIT_CODES[kind] for kind in type(error).__mro__ if kind in _EXIT_CODES), BUG)
             return Ending(exit_code, error.code, (error.message,))
         case click.ClickException():
-            return Ending(error.exit_code, "usage", (error.format_message(),))
+            return Ending(error.exit_code, "usage", _describe_usage(error))
         case OSError():
             place = f"{error.filename}: " if error.filename is not None else ""
             return Ending(UNAVAILABLE, "system", (f"The system refuses: {place}{error.strerror or error}.",))
     return Ending(BUG, BridgeError.code, (f"A bug in mailstore-bridge {__version__}; please report the lines above.",))
+
+
+def _describe_usage(error: click.ClickException) -> tuple[str, ...]:
+    """What was typed wrongly; where nothing was, the help itself."""
+    lines = error.format_message().splitlines()
+    context = error.ctx if isinstance(error, click.UsageError) and type(error) is not click.UsageError else None
+    if context is not None and len(lines) == 1:
+        return (f"{lines[0].rstrip('.')}. `{context.command_path} --help` tells what there is.",)
+    return tuple(lines)
 
 
 def tell(error: Exception, *, as_json: bool) -> int:
@@ -74,8 +83,6 @@ def tell(error: Exception, *, as_json: bool) -> int:
     if found.exit_code == BUG and not isinstance(error, BridgeError):
         for line in "".join(traceback.format_exception(error)).splitlines():
             complain(line)
-    if isinstance(error, click.UsageError) and error.ctx is not None:
-        complain(f"Usage: {error.ctx.command_path} … ({error.ctx.command_path} --help tells more)")
     color = None if isinstance(error, ConfigurationError | click.ClickException) else "red"
     for line in found.lines:
         complain(line, color)

@@ -20,10 +20,10 @@ def hash_password_command() -> None:
     if sys.stdin.isatty():
         password = getpass.getpass("Password: ")
         if password != getpass.getpass("Once more: "):
-            raise click.UsageError("the two passwords differ")
+            raise click.UsageError("The two passwords differ.")
         data = password.encode()
     else:
         data = sys.stdin.buffer.readline().removesuffix(b"\n")
     if not data:
-        raise click.UsageError("an empty password is none")
+        raise click.UsageError("The password is empty.")
     say(argon2.PasswordHasher().hash(data))

@@ -43,7 +43,7 @@ def list_command(config_path: str, endpoint: str | None, form: str | None, as_js
     Fresh from the directories, with progress on a terminal. `--json` is `--format json`.
     """
     if as_json and form not in (None, "json"):
-        raise click.UsageError(f"--json and --format {form} don't go together")
+        raise click.UsageError(f"--json and --format {form} don't go together.")
     loaded = load_configuration(config_path)
     listing = asyncio.run(list_endpoint(loaded, choose_endpoint(loaded, endpoint)))
     show_listing(listing, "json" if as_json else form or "table")

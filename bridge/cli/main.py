@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import signal
 import sys
 
 import click
@@ -58,6 +59,8 @@ def commands() -> None:
 def main() -> None:
     """Runs the command that was typed, and ends the process with its exit code."""
     prepare_streams()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     exit_code = _run(sys.argv[1:])
     try:
         finish()

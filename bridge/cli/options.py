@@ -56,5 +56,5 @@ def choose_endpoint(loaded: Loaded, path: str | None) -> str:
     if path is None and len(paths) == 1:
         return paths[0]
     if path not in paths:
-        raise click.UsageError(f"--endpoint must be one of {', '.join(paths)}")
+        raise click.UsageError(f"--endpoint must be one of {', '.join(paths)}.")
     return path

@@ -97,8 +97,8 @@ def _is_confirmed(names: list[str]) -> bool:
     """The operator's answer. Raises `UsageError` where nobody can be asked."""
     if not sys.stdin.isatty():
         raise click.UsageError(
-            "nothing was changed: there is no terminal to ask whether the next listing may be believed, however short; "
-            "look at `diff` and `list`, then say --yes"
+            "Nothing was changed: there is no terminal to ask whether the next listing may be believed, however short. "
+            "Look at `diff` and `list`, then say --yes."
         )
     question = f"The next listing of {escape_controls(', '.join(names))} will be believed, however short. Go on?"
     return click.confirm(question, err=True)

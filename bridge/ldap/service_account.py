@@ -124,7 +124,7 @@ class ServiceAccount:
         except TimeoutError as error:
             connection.abort()
             detail = f"the service bind was not answered within {self._settings.connect_timeout_s:g} s"
-            raise connection.peer.unavailable(detail) from error
+            raise connection.silent(detail) from error
         except BaseException:
             connection.close()
             raise

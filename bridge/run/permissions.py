@@ -70,15 +70,18 @@ def find_service_user(loaded: Loaded, environment: Mapping[str, str]) -> Service
     """The user of the running service or of what it has left, or whom the package makes; otherwise our own."""
     if os.geteuid() != 0:
         return _own()
+    try:
+        expected = _named(pwd.getpwnam(_USER))
+    except KeyError:
+        expected = _own()
     for path in (find_control_socket(loaded, environment), state_folder(loaded, environment)):
         try:
-            return _user_of(path.stat())
+            found = path.stat()
         except OSError:
             continue
-    try:
-        return _named(pwd.getpwnam(_USER))
-    except KeyError:
-        return _own()
+        # Root may have made the folder before the service was ever started.
+        return _user_of(found) if found.st_uid != 0 or stat.S_ISSOCK(found.st_mode) else expected
+    return expected
 
 
 def permission_warnings(loaded: Loaded, environment: Mapping[str, str]) -> Iterator[str]:

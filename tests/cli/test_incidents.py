@@ -124,6 +124,14 @@ def test_failing_command_keeps_its_exit_code_without_standard_error(tmp_path: Pa
         assert with_shell(("nonsense",), redirection).returncode == 2
 
 
+def test_nothing_typed_gives_the_help() -> None:
+    """Which is read as it is, and is usage all the same."""
+    done = with_shell((), "")
+    assert (done.returncode, "\n  status " in done.stderr) == (2, True)
+    done = with_shell(("removals",), "")
+    assert (done.returncode, "\n  approve " in done.stderr) == (2, True)
+
+
 def test_demo_ends_when_nobody_can_see_it(tmp_path: Path) -> None:
     """What it prints is all that it is for."""
     done = with_shell(("demo", "--port", "0", "--users", "5"), "> /dev/full", environment={"TMPDIR": str(tmp_path)})
@@ -411,4 +419,4 @@ def test_configuration_of_another_user_is_told(open_folder: Path) -> None:
 def test_password_of_a_closed_input_is_empty(tmp_path: Path) -> None:
     """There is no password, which is told."""
     done = with_shell(("hash-password",), "<&-")
-    assert (done.returncode, "an empty password is none" in done.stderr) == (2, True)
+    assert (done.returncode, "The password is empty." in done.stderr) == (2, True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +15,9 @@ from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable
 from bridge.ldap.messages import PASSWORD_POLICY
 from bridge.ldap.service_account import ServiceAccount
 from bridge.ldap.service_secrets import RefusedSecrets
-from bridge.ldap.settings import LdapSettings, ServerAddress
+from bridge.ldap.settings import LdapSettings, SaslSettings, ServerAddress
 from bridge.model import Secret
+from bridge.renewal import Renewed
 from bridge.syntax import ber
 from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.manual_clock import ManualClock
@@ -162,3 +165,21 @@ async def test_anonymous_connections_are_never_held_back() -> None:
         for _ in range(2):
             (await found.connect(server.address)).close()
         assert server.binds == []
+
+
+async def test_account_bound_by_a_certificate_is_tried_at_once_when_that_has_changed(tmp_path: Path) -> None:
+    """What is refused is this certificate of this account; another one is another chance, and so is a key table's key."""
+    file = tmp_path / "client.pem"
+    file.write_text("first")
+    certificate = Renewed("tls", [str(file)], lambda _contents: ssl.create_default_context())
+    server = Refusing(49)
+    async with server:
+        settings = LdapSettings("company", (server.address,), sasl=SaslSettings("EXTERNAL"), tls=certificate)
+        found = ServiceAccount(settings, RefusedSecrets(ManualClock()))
+        for content in ("first", "second", "third"):
+            file.write_text(content)
+            with pytest.raises(DirectoryRefused) as caught:
+                await found.connect(server.address)
+            assert not isinstance(caught.value, SecretWithheld)
+            with pytest.raises(SecretWithheld):
+                await found.connect(server.address)
