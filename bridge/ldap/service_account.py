@@ -84,11 +84,9 @@ class ServiceAccount:
             return await self._connect(newest, server)
         if before is None or before.key == now.key:
             raise refusal
-        return await self._connect_as_before(before, now, server, refusal)
+        return await self._connect_as_before(before, now, server)
 
-    async def _connect_as_before(
-        self, before: _Credentials, now: _Credentials, server: ServerAddress, refusal: DirectoryRefused
-    ) -> Connection:
+    async def _connect_as_before(self, before: _Credentials, now: _Credentials, server: ServerAddress) -> Connection:
         """A connection by what the server took until now, as the directory's password is not the file's yet.
 
         If that is refused, the directory's password was changed meanwhile: the new one has one more try.
@@ -96,7 +94,7 @@ class ServiceAccount:
         try:
             connection, _ = await self._open(before, server)
         except SecretWithheld:
-            raise refusal from None
+            return await self._connect(now, server)  # perhaps another connection has found out the same meanwhile
         except DirectoryRefused:
             if not self._is_about_secret(before, server):
                 raise
@@ -104,7 +102,7 @@ class ServiceAccount:
             self._refused.forgive(now.key)
             return await self._connect(now, server)
         if self._notices is not None:
-            self._notices.note_outdated(server.url, refusal)
+            self._notices.note_outdated(server.url)
         return connection
 
     async def _connect(self, credentials: _Credentials | None, server: ServerAddress) -> Connection:
