@@ -14,7 +14,6 @@ from bridge.model import Problem
 
 if TYPE_CHECKING:
     from bridge.clock import Clock
-    from bridge.errors import DirectoryError
     from bridge.events import Observer
     from bridge.ldap.messages import Response
 
@@ -59,10 +58,10 @@ class AccountNotices:
         else:
             self._note(server, *found)
 
-    def note_outdated(self, server: str, refusal: DirectoryError) -> None:
+    def note_outdated(self, server: str) -> None:
         """Note that a server refuses the secret as it is now, and takes the one from before."""
         message = f"{server} refuses the password of the service account as it is now, and takes the one from before."
-        remedy = f"Set it in the directory, too, or put the file right. The server said: {refusal.detail}."
+        remedy = "Set it in the directory, too, or put the file right: the bridge goes on by itself then."
         self._note(server, "service_password_refused", message, remedy)
 
     def _note(self, server: str, code: str, message: str, remedy: str) -> None:

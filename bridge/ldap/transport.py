@@ -52,10 +52,16 @@ async def open_connection(settings: LdapSettings, server: ServerAddress) -> Conn
     peer, due_s = opening.connection.peer, asyncio.get_running_loop().time() + settings.connect_timeout_s
     try:
         async with asyncio.timeout_at(due_s):
-            await opening.run()
+            try:
+                await opening.run()
+            except ssl.SSLCertVerificationError:
+                if not opening.has_news():
+                    raise
+                opening.connection.abort()
+                opening = _Opening(settings, server)
+                await opening.run()
     except ssl.SSLCertVerificationError as error:
         opening.connection.abort()
-        _suspect(settings)
         words = await _explain_certificate(error, settings, server, due_s)
         raise peer.unavailable(words.detail, remedy=words.remedy) from error
     except ssl.SSLError as error:
@@ -77,12 +83,6 @@ async def open_connection(settings: LdapSettings, server: ServerAddress) -> Conn
     return opening.connection
 
 
-def _tls(settings: LdapSettings) -> ssl.SSLContext:
-    """What the files of certificates hold now; connections that are there keep what they were made with."""
-    assert settings.tls is not None  # noqa: S101 - the configuration makes a context wherever TLS is used
-    return current(settings.tls)
-
-
 def _suspect(settings: LdapSettings) -> None:
     """Have the files of certificates read again for the next connection, whatever their time stamps say."""
     if isinstance(settings.tls, Renewed):
@@ -99,6 +99,20 @@ class _Opening:
         self.connection.silence_remedy = explain_silence(server, settings)
         self.connection.explain_alert = partial(explain_tls_error, settings=settings, server=server)
         self.stage = Stage.NETWORK
+        self._tls: ssl.SSLContext | None = None
+        """By what the server is verified."""
+
+    def has_news(self) -> bool:
+        """Whether the files of certificates have changed while the server was verified by what they held before."""
+        _suspect(self._settings)
+        return self._tls is not None and self._context() is not self._tls
+
+    def _context(self) -> ssl.SSLContext:
+        """What the files of certificates hold now; connections that are there keep what they were made with."""
+        assert self._settings.tls is not None  # noqa: S101 - the configuration makes a context wherever TLS is used
+        context = current(self._settings.tls)
+        self._tls = self._tls or context
+        return context
 
     async def run(self) -> None:
         """Connect, with TLS where it is configured."""
@@ -117,7 +131,7 @@ class _Opening:
         tls, host = None, None
         if server.scheme == "ldaps":
             self.stage = Stage.HANDSHAKE
-            tls, host = _tls(settings), server.tls_name
+            tls, host = self._context(), server.tls_name
         await loop.create_connection(lambda: connection, sock=connected, ssl=tls, server_hostname=host)
         connection.keep_alive()
         if server.start_tls:
@@ -134,7 +148,7 @@ class _Opening:
             raise _refused_tls(response, settings.directory, server)
         self.stage = Stage.HANDSHAKE
         transport = await asyncio.get_running_loop().start_tls(
-            connection.begin_handshake(), connection, _tls(settings), server_hostname=server.tls_name
+            connection.begin_handshake(), connection, self._context(), server_hostname=server.tls_name
         )
         if transport is None:
             raise connection.peer.unavailable("the connection was lost while TLS was begun")

@@ -183,3 +183,25 @@ async def test_account_bound_by_a_certificate_is_tried_at_once_when_that_has_cha
             assert not isinstance(caught.value, SecretWithheld)
             with pytest.raises(SecretWithheld):
                 await found.connect(server.address)
+
+
+async def test_refusal_has_the_file_looked_at_before_anything_is_told(tmp_path: Path) -> None:
+    """Password and file are changed while the bind is under way: the request goes on with the new one."""
+    file = tmp_path / "password"
+    file.write_text("old")
+    sent: list[bytes | None] = []
+
+    async def on_bind(session: Session, received: wire.Message, request: wire.ReceivedBind) -> bool:
+        sent.append(request.password)
+        if request.password == b"old":
+            file.write_text("reads-only")
+            session._writer.write(wire.write_result(received.id, wire.BIND_RESPONSE, 49))
+        return request.password == b"old"
+
+    async with FaultyServer(small_directory("anna"), on_bind=on_bind) as server:
+        address = ServerAddress("ldap", "127.0.0.1", server.port)
+        password = Renewed("bind", [str(file)], lambda contents: Secret(contents[0]))
+        settings = LdapSettings("company", (address,), bind_dn=READER, bind_password=password)
+        connection = await ServiceAccount(settings, RefusedSecrets(ManualClock())).connect(address)
+        connection.close()
+        assert sent == [b"old", b"reads-only"]
