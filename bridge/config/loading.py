@@ -289,6 +289,7 @@ def _named_files(file: str, configuration: Configuration, document: Document) ->
     for path, key, value in _secret_keys(configuration):
         if key != "password_credential":
             found.append(((*path, key), file if key == "password" else value, True))
+    yield NamedFile((), 1, "", "", file, is_private=False)
     for path, value, is_private in found:
         named = _name(file, document, path, value)
         yield NamedFile(path, named.line, named.place, named.prefix, value, is_private)

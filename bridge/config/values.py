@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+import idna
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DEFAULT_PORTS = {"ldap": 389, "ldaps": 636}
@@ -14,6 +16,9 @@ _PORT_MAX = 65535
 _DNS_PORT = 53
 _DOMAIN_LENGTH = 253
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?")
+_HOST_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_DOTS = ".\u3002\uff0e\uff61"
+"""What stands for a dot in names (UTS #46 §4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,8 @@ class ServerUrl:
     scheme: str
     host: str
     port: int
+    is_absolute: bool = False
+    """Whether the name of the host has a dot at its end, which `host` leaves out."""
 
     def __str__(self) -> str:
         if self.scheme == "ldapi":
@@ -83,7 +90,10 @@ def parse_server_url(value: object) -> ServerUrl:
         if not path.startswith("/"):
             raise ValueError("must name a socket, such as ldapi:///run/slapd/ldapi")
         return ServerUrl("ldapi", path, 0)
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError as error:  # brackets that don't match, and letters that stand for / or :
+        raise ValueError("must hold a host and a port and nothing else") from error
     if parts.scheme not in _DEFAULT_PORTS:
         raise ValueError("scheme must be ldap, ldaps or ldapi")
     if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -94,12 +104,59 @@ def parse_server_url(value: object) -> ServerUrl:
         port = parts.port
     except ValueError as error:
         raise ValueError(f"port must be a number up to {_PORT_MAX}") from error
-    return ServerUrl(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme])
+    host = parse_host(parts.hostname)
+    is_absolute = parts.hostname.endswith(tuple(_DOTS))
+    return ServerUrl(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], is_absolute)
+
+
+def parse_host(text: str) -> str:
+    """The name of a host as DNS and TLS have it, or an address in its usual form. Raises `ValueError`.
+
+    Names are in lower case, in A-labels (IDNA 2008, RFC 5890 §2.3.2.1) and without the dot at their end.
+    """
+    if ":" in text:
+        return _parse_ipv6(text)
+    name = _to_ascii(text).removesuffix(".")
+    try:
+        return str(ipaddress.IPv4Address(name))
+    except ValueError:
+        pass
+    if name.rpartition(".")[2].isdigit():
+        raise ValueError("must name a host, or an address such as 192.0.2.1 or [2001:db8::1]")
+    if len(name) > _DOMAIN_LENGTH or not all(_HOST_LABEL.fullmatch(label) for label in name.split(".")):
+        raise ValueError("must name a host: letters, digits, - and _, at most 63 between two dots and 253 in all")
+    return name
+
+
+def _parse_ipv6(text: str) -> str:
+    address, percent, interface = text.partition("%")
+    try:
+        found = ipaddress.IPv6Address(address).compressed
+    except ValueError as error:
+        raise ValueError("must name a host, or an address such as 192.0.2.1 or [2001:db8::1]") from error
+    if len(interface) > len("25") and interface.startswith("25"):  # RFC 6874 §2
+        interface = interface.removeprefix("25")
+    return f"{found}{percent}{interface}"
+
+
+def _to_ascii(name: str) -> str:
+    """A name with its labels beyond ASCII as A-labels, in lower case. Raises `ValueError`."""
+    if name.isascii() and "xn--" not in name.lower():
+        return name.lower()
+    try:
+        mapped = idna.uts46_remap(name, std3_rules=False)
+        labels = [
+            label if label.isascii() and not label.startswith("xn--") else idna.alabel(label).decode("ascii")
+            for label in mapped.split(".")
+        ]
+    except UnicodeError as error:
+        raise ValueError(f"is no name of a host by IDNA 2008: {error}") from error
+    return ".".join(labels)
 
 
 def parse_domain(value: object) -> str:
     """A domain name in lower case, without the dot at its end. Raises `ValueError`."""
-    name = value.lower().removesuffix(".") if isinstance(value, str) else ""
+    name = _to_ascii(value).removesuffix(".") if isinstance(value, str) else ""
     if len(name) > _DOMAIN_LENGTH or not all(_LABEL.fullmatch(label) for label in name.split(".")):
         raise ValueError("must be a domain such as example.com, letters beyond ASCII as xn--…")
     return name

@@ -14,7 +14,6 @@ from bridge.model import Problem
 
 if TYPE_CHECKING:
     from bridge.clock import Clock
-    from bridge.errors import DirectoryError
     from bridge.events import Observer
     from bridge.ldap.messages import Response
 
@@ -59,19 +58,17 @@ class AccountNotices:
         else:
             self._note(server, *found)
 
-    def note_outdated(self, server: str, refusal: DirectoryError) -> None:
+    def note_outdated(self, server: str) -> None:
         """Note that a server refuses the secret as it is now, and takes the one from before."""
         message = f"{server} refuses the password of the service account as it is now, and takes the one from before."
-        remedy = f"Set it in the directory, too, or put the file right. The server said: {refusal.detail}."
+        remedy = "Set it in the directory, too, or put the file right: the bridge goes on by itself then."
         self._note(server, "service_password_refused", message, remedy)
 
     def _note(self, server: str, code: str, message: str, remedy: str) -> None:
-        before = self._problems.get(server)
-        is_known = before is not None and before.code == code
-        since_s = before.since_s if before is not None and is_known else self._clock.now_s()
-        was_told = any(problem.code == code for problem in self._problems.values())
+        known_since_s = [problem.since_s for problem in self._problems.values() if problem.code == code]
+        since_s = min(known_since_s, default=self._clock.now_s())
         self._problems[server] = Problem(code, self._directory, message, remedy, since_s)
-        if not was_told:
+        if not known_since_s:
             self._observe(AccountWarned(self._directory, server, code, message, remedy))
 
 

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING
 
 from bridge.errors import DirectoryUnavailable
 from bridge.ldap import messages
+from bridge.ldap.connect_errors import explain_first_bytes, system_text
 from bridge.ldap.entries import EntryReader
 from bridge.ldap.messages import Response
 from bridge.ldap.results import SIZE_LIMIT_EXCEEDED
 from bridge.syntax.ber import BerError, message_size, read_header
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridge.certificates.verification import Words
     from bridge.directory import Entry, SearchRequest
     from bridge.ldap.pace import Pace
     from bridge.ldap.settings import Limits
@@ -105,6 +109,12 @@ class Connection(asyncio.BufferedProtocol):
         """The search whose entry came last: more of them will follow."""
         self.received_count = 0
         """How often something has come from the server: a sign that it is still there."""
+        self.silence_remedy = ""
+        """What to do where the server has said nothing yet, since it was connected or TLS was begun."""
+        self.explain_alert: Callable[[ssl.SSLError], Words] | None = None
+        """Has words for what ends TLS."""
+        self._greeted_count = 0
+        """How often something had come before TLS was begun."""
         self.bound_for_s: float | None = None
         """How long the bind holds, by the ticket that it was made with; None where it has no end of its own."""
         self.ends_at_s = float("inf")
@@ -213,6 +223,7 @@ class Connection(asyncio.BufferedProtocol):
     def end_handshake(self, transport: asyncio.Transport) -> None:
         """From now on everything goes through `transport`, under TLS."""
         self._transport = transport
+        self._greeted_count = self.received_count
 
     @property
     def ssl_object(self) -> ssl.SSLObject | None:
@@ -260,19 +271,30 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self._receive(bytes(self._read_buffer[:nbytes]))
         except BerError as error:
-            self._fail(self.peer.unavailable(f"the server broke the protocol: {error}"))
+            words = explain_first_bytes(bytes(self._read_buffer[:nbytes])) if self.received_count == 1 else None
+            detail = words.detail if words is not None else f"the server broke the protocol: {error}"
+            self._fail(self.peer.unavailable(detail, remedy=words.remedy if words is not None else ""))
             self.abort()
 
     def eof_received(self) -> bool:
         """The server will send no more, so the connection is given up."""
-        self._fail(self.peer.unavailable("the server closed the connection"))
+        self._fail(self.silent("the server closed the connection"))
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone; asyncio calls this once."""
         self._poll = None
-        reason = f"the connection was lost: {exc}" if exc else "the server closed the connection"
-        self._fail(self.peer.unavailable(reason))
+        if isinstance(exc, ssl.SSLError) and self.explain_alert is not None:
+            words = self.explain_alert(exc)
+            self._fail(self.peer.unavailable(words.detail, remedy=words.remedy))
+        said = system_text(exc) if isinstance(exc, OSError) else exc
+        reason = f"the connection was lost: {said}" if exc else "the server closed the connection"
+        self._fail(self.silent(reason))
+
+    def silent(self, detail: str) -> DirectoryUnavailable:
+        """The error for an end, or for no answer; where nothing has ever come, the wrong server may have been asked."""
+        has_spoken = self.received_count > self._greeted_count
+        return self.peer.unavailable(detail, remedy="" if has_spoken else self.silence_remedy)
 
     # How messages come in
 

@@ -19,6 +19,7 @@ from bridge.events import CertificateSeen, OperationEnded
 from bridge.ldap import messages
 from bridge.ldap.account_notices import AccountNotices
 from bridge.ldap.binds import BindConnections
+from bridge.ldap.connect_errors import explain_silent_dns
 from bridge.ldap.limiter import Limiter
 from bridge.ldap.lookups import LookupConnections
 from bridge.ldap.pace import Pace
@@ -34,6 +35,7 @@ from bridge.renewal import Renewed
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
+    from bridge.certificates.verification import Words
     from bridge.clock import Clock
     from bridge.directory import BindResult, EntryStream, RootDSE, SearchRequest
     from bridge.events import Observer
@@ -73,6 +75,7 @@ class LdapDirectory:
             observe,
             probe=self._probe_server,
             find=self._discovery.find if self._discovery is not None else None,
+            why_slow=self._why_slow,
             sleep=sleep,
         )
         self._notices = AccountNotices(settings.directory, clock, observe)
@@ -99,6 +102,10 @@ class LdapDirectory:
     def _take_servers(self, servers: Sequence[ServerAddress]) -> None:
         self._servers.replace(servers)
         self._lookups.retain(servers)
+
+    def _why_slow(self, server: ServerAddress, share_s: float) -> Words | None:
+        """The DNS, where it is what a server's share of the time went to."""
+        return explain_silent_dns(server, share_s) if self._settings.names.is_asking(server) else None
 
     @property
     def servers(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from bridge.model import Problem
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
 
+    from bridge.certificates.verification import Words
     from bridge.clock import Clock
     from bridge.events import Observer
     from bridge.ldap.settings import ServerAddress
@@ -68,11 +69,13 @@ class Servers:
         *,
         probe: Callable[[ServerAddress], Awaitable[object]],
         find: Callable[[], Awaitable[None]] | None = None,
+        why_slow: Callable[[ServerAddress, float], Words | None] = lambda _server, _share_s: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`probe` raises a `DirectoryError` where a server is not well, and ends by itself.
 
-        `find` has `replace` called where no server is known, or raises `DirectoryUnavailable`.
+        `find` has `replace` called where no server is known, or raises `DirectoryUnavailable`. `why_slow` knows what
+        else than the server has taken all of its share.
         """
         self._directory = directory
         self._servers = list(servers)
@@ -85,6 +88,7 @@ class Servers:
         self._observe = observe
         self._probe = probe
         self._find = find
+        self._why_slow = why_slow
         self._sleep = sleep
         if self._servers:
             self._tell(were_discovered=False)
@@ -317,12 +321,11 @@ class Servers:
         self._observe(ServersKnown(self._directory, urls, were_discovered))
 
     def _slow(self, server: ServerAddress, share_s: float) -> DirectoryUnavailable:
-        return DirectoryUnavailable(
+        detail, remedy = self._why_slow(server, share_s) or (
             f"no answer within {share_s:.1f} s",
-            directory=self._directory,
-            server=server.url,
-            remedy="Check the load of the server, and the indexes for the attributes in the filter.",
+            "Check the load of the server, and the indexes for the attributes in the filter.",
         )
+        return DirectoryUnavailable(detail, directory=self._directory, server=server.url, remedy=remedy)
 
 
 def _double(pause_s: float) -> float:

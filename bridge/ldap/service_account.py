@@ -72,45 +72,49 @@ class ServiceAccount:
         Raises `DirectoryRefused` where the account is not taken, its kin `SecretWithheld` where it was not taken before
         and isn't bound now, and `DirectoryUnavailable`.
         """
-        credentials, before = self._credentials(), self._taken.get(server.url)
+        now, before = self._credentials(), self._taken.get(server.url)
         try:
-            connection, response = await self._connect(credentials, server)
+            return await self._connect(now, server)
         except DirectoryRefused as error:
-            is_new = credentials is not None and before is not None and before.key != credentials.key
-            if not is_new or not self._is_about_secret(credentials, server):
+            if now is None or not self._is_about_secret(now, server):
                 raise
             refusal = error
-        else:
-            self._note_accepted(credentials, server, response)
-            return connection
-        return await self._connect_as_before(before, credentials, server, refusal)
+        newest = self._credentials()  # a refusal suggests a look: the file may have changed while it was asked
+        if newest is not None and newest.key != now.key:
+            return await self._connect(newest, server)
+        if before is None or before.key == now.key:
+            raise refusal
+        return await self._connect_as_before(before, now, server)
 
-    async def _connect_as_before(
-        self, before: _Credentials | None, now: _Credentials | None, server: ServerAddress, refusal: DirectoryRefused
-    ) -> Connection:
+    async def _connect_as_before(self, before: _Credentials, now: _Credentials, server: ServerAddress) -> Connection:
         """A connection by what the server took until now, as the directory's password is not the file's yet.
 
         If that is refused, the directory's password was changed meanwhile: the new one has one more try.
         """
-        assert before is not None  # noqa: S101 - the caller has looked
-        assert now is not None  # noqa: S101
         try:
-            connection, _ = await self._connect(before, server)
+            connection, _ = await self._open(before, server)
         except SecretWithheld:
-            raise refusal from None
+            return await self._connect(now, server)  # perhaps another connection has found out the same meanwhile
         except DirectoryRefused:
             if not self._is_about_secret(before, server):
                 raise
             self._taken.pop(server.url, None)
             self._refused.forgive(now.key)
-            connection, response = await self._connect(now, server)
-            self._note_accepted(now, server, response)
-            return connection
+            return await self._connect(now, server)
         if self._notices is not None:
-            self._notices.note_outdated(server.url, refusal)
+            self._notices.note_outdated(server.url)
         return connection
 
-    async def _connect(
+    async def _connect(self, credentials: _Credentials | None, server: ServerAddress) -> Connection:
+        """A new connection, and what the server took noted."""
+        connection, response = await self._open(credentials, server)
+        if credentials is not None and response is not None:
+            self._taken[server.url] = credentials
+            if self._notices is not None:
+                self._notices.note_accepted(credentials.key, server.url, response)
+        return connection
+
+    async def _open(
         self, credentials: _Credentials | None, server: ServerAddress
     ) -> tuple[Connection, Response | None]:
         """A new connection, and the answer to its bind; None where nobody is bound."""
@@ -130,15 +134,6 @@ class ServiceAccount:
             connection.close()
             raise
         return connection, response
-
-    def _note_accepted(
-        self, credentials: _Credentials | None, server: ServerAddress, response: Response | None
-    ) -> None:
-        if credentials is None or response is None:
-            return
-        self._taken[server.url] = credentials
-        if self._notices is not None:
-            self._notices.note_accepted(credentials.key, server.url, response)
 
     def forgive_refusal(self) -> None:
         """The account is bound once more, as the operator asks for it."""
@@ -188,9 +183,9 @@ class ServiceAccount:
         # Without the control OpenLDAP says of a locked account what it says of a wrong password.
         return await connection.bind(dn, password, messages.ASK_FOR_PASSWORD_POLICY)
 
-    def _is_about_secret(self, credentials: _Credentials | None, server: ServerAddress) -> bool:
+    def _is_about_secret(self, credentials: _Credentials, server: ServerAddress) -> bool:
         """Whether a server was not asked, or has refused, because of the password itself."""
-        found = self._refused.withheld(credentials.key, server.url) if credentials is not None else None
+        found = self._refused.withheld(credentials.key, server.url)
         return found is not None and any(refusal.answer.cause is Cause.SECRET for refusal in found.refusals)
 
     def _failure(self, key: bytes, response: Response, peer: Peer) -> DirectoryError:

@@ -5,8 +5,11 @@ Values only; the composition root fills them from the configuration.
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from bridge.ldap.host_names import HostNames
 
 if TYPE_CHECKING:
     import ssl
@@ -22,7 +25,7 @@ class ServerAddress:
     scheme: str
     """`ldap`, `ldaps` or `ldapi`."""
     host: str
-    """A host name or address; for `ldapi` the path of the socket."""
+    """A name in A-labels without a dot at its end, or an address; for `ldapi` the path of the socket."""
     port: int
     """0 for `ldapi`."""
     start_tls: bool = False
@@ -30,6 +33,8 @@ class ServerAddress:
 
     addresses: tuple[str, ...] = field(default=(), compare=False)
     """The host's addresses where they are known; otherwise the system is asked for them."""
+    is_absolute: bool = field(default=False, compare=False)
+    """Whether the name was written with a dot at its end: then it is asked for as it stands first."""
     url: str = field(init=False, compare=False)
     """The address as an administrator writes it."""
 
@@ -37,6 +42,20 @@ class ServerAddress:
         host = f"[{self.host}]" if ":" in self.host else self.host
         url = f"ldapi://{self.host}" if self.scheme == "ldapi" else f"{self.scheme}://{host}:{self.port}"
         object.__setattr__(self, "url", url)
+
+    @property
+    def is_address(self) -> bool:
+        """Whether the host is an address and no name."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return True
+
+    @property
+    def tls_name(self) -> str:
+        """What the server's certificate must be made out to: the host, for an address without its interface."""
+        return self.host.partition("%")[0]
 
     @property
     def uses_tls(self) -> bool:
@@ -111,6 +130,14 @@ class LdapSettings:
     """Needed where a server uses TLS."""
     fingerprints: frozenset[bytes] = frozenset()
     """The SHA-256 of the certificates that servers may have; empty for any that `tls` takes."""
+    ca_file: str | None = None
+    """The file with the authorities that `tls` was made of, for messages; None for those of the system."""
+    shows_certificate: bool = False
+    """Whether `tls` has a certificate of ours, for messages."""
+    minimum_tls_version: str = "1.2"
+    """What `tls` asks for at least, for messages."""
+    names: HostNames = field(default_factory=HostNames, compare=False, repr=False)
+    """Asks the system for addresses, for this directory alone."""
     bind_dn: str | None = None
     """None binds nobody: the service connections stay anonymous."""
     bind_password: Secret | Renewed[Secret] | None = None

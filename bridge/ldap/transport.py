@@ -7,27 +7,40 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
-import socket
 import ssl
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohappyeyeballs import start_connection
 
-from bridge.errors import DirectoryRefused, DirectoryUnavailable
+from bridge.certificates.reading import read_authorities, read_certificates
+from bridge.certificates.verification import Evidence, explain_verification
+from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable
+from bridge.ldap.connect_errors import Stage, explain_os_error, explain_silence, explain_timeout, explain_tls_error
 from bridge.ldap.connection import Connection, Peer
-from bridge.ldap.results import SUCCESS, describe_result
+from bridge.ldap.host_names import numeric_addresses
+from bridge.ldap.results import (
+    ASK_ANOTHER_SERVER,
+    OPERATIONS_ERROR,
+    PROTOCOL_ERROR,
+    SUCCESS,
+    UNAVAILABLE,
+    describe_result,
+)
 from bridge.renewal import Renewed, current
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aiohappyeyeballs import AddrInfoType
-
+    from bridge.certificates.verification import Words
+    from bridge.ldap.messages import Response
     from bridge.ldap.settings import LdapSettings, ServerAddress
 
 _HAPPY_EYEBALLS_DELAY_S = 0.25
 """RFC 8305 §5: when a host's next address is tried beside the first one."""
+_LOOK_MAX_S = 1.0
+"""For a second look at a certificate that was not trusted."""
 
 
 async def open_connection(settings: LdapSettings, server: ServerAddress) -> Connection:
@@ -35,34 +48,39 @@ async def open_connection(settings: LdapSettings, server: ServerAddress) -> Conn
 
     Raises `DirectoryUnavailable`, or `DirectoryRefused` where the server doesn't offer StartTLS.
     """
-    peer = Peer(settings.directory, server.url)
-    connection = Connection(peer, settings.limits)
+    opening = _Opening(settings, server)
+    peer, due_s = opening.connection.peer, asyncio.get_running_loop().time() + settings.connect_timeout_s
     try:
-        async with asyncio.timeout(settings.connect_timeout_s):
-            await _connect(connection, settings, server)
+        async with asyncio.timeout_at(due_s):
+            try:
+                await opening.run()
+            except ssl.SSLCertVerificationError:
+                if not opening.has_news():
+                    raise
+                opening.connection.abort()
+                opening = _Opening(settings, server)
+                await opening.run()
     except ssl.SSLCertVerificationError as error:
-        connection.abort()
-        _suspect(settings)
-        detail, remedy = _explain_certificate(error, server)
-        raise peer.unavailable(detail, remedy=remedy) from error
+        opening.connection.abort()
+        words = await _explain_certificate(error, settings, server, due_s)
+        raise peer.unavailable(words.detail, remedy=words.remedy) from error
     except ssl.SSLError as error:
-        connection.abort()
+        opening.connection.abort()
         _suspect(settings)  # a server that wants another client certificate says so by an alert
-        remedy = "Check that the address and the port speak TLS, and which TLS versions the server offers."
-        raise peer.unavailable(f"TLS could not be begun: {_tls_reason(error)}", remedy=remedy) from error
+        words = explain_tls_error(error, settings, server)
+        raise peer.unavailable(words.detail, remedy=words.remedy) from error
     except TimeoutError as error:
-        connection.abort()
-        raise peer.unavailable(
-            f"no connection within {settings.connect_timeout_s:g} s",
-            remedy="Check the address, the firewall, and that the server runs.",
-        ) from error
+        opening.connection.abort()
+        words = explain_timeout(opening.stage, server, settings.connect_timeout_s)
+        raise peer.unavailable(words.detail, remedy=words.remedy) from error
     except OSError as error:
-        connection.abort()
-        raise peer.unavailable(f"the connection failed: {_os_reason(error)}", remedy=_remedy(error)) from error
+        opening.connection.abort()
+        words = explain_os_error(opening.stage, error, server)
+        raise peer.unavailable(words.detail, remedy=words.remedy) from error
     except BaseException:
-        connection.abort()
+        opening.connection.abort()
         raise
-    return connection
+    return opening.connection
 
 
 def _suspect(settings: LdapSettings) -> None:
@@ -71,69 +89,89 @@ def _suspect(settings: LdapSettings) -> None:
         settings.tls.suspect()
 
 
-async def _connect(connection: Connection, settings: LdapSettings, server: ServerAddress) -> None:
-    loop = asyncio.get_running_loop()
-    if server.scheme == "ldapi":
-        await loop.create_unix_connection(lambda: connection, server.host)
-        return
-    use_tls = server.scheme == "ldaps"
-    tls, host = (_tls(settings), server.host) if use_tls else (None, None)
-    # asyncio's own way of trying several addresses loses the socket where it is cancelled in between.
-    addresses = await _find_addresses(server)
-    connected = await start_connection(addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY_S)
-    await loop.create_connection(lambda: connection, sock=connected, ssl=tls, server_hostname=host)
-    connection.keep_alive()
-    if server.start_tls:
-        await _start_tls(connection, settings, server)
-    if settings.fingerprints and server.uses_tls:
-        _check_fingerprint(connection, settings.fingerprints)
+class _Opening:
+    """A connection that is being opened, and what it waits for."""
 
+    def __init__(self, settings: LdapSettings, server: ServerAddress) -> None:
+        self._settings = settings
+        self._server = server
+        self.connection = Connection(Peer(settings.directory, server.url), settings.limits)
+        self.connection.silence_remedy = explain_silence(server, settings)
+        self.connection.explain_alert = partial(explain_tls_error, settings=settings, server=server)
+        self.stage = Stage.NETWORK
+        self._tls: ssl.SSLContext | None = None
+        """By what the server is verified."""
 
-def _tls(settings: LdapSettings) -> ssl.SSLContext:
-    """What the files of certificates hold now; connections that are there keep what they were made with."""
-    assert settings.tls is not None  # noqa: S101 - the configuration makes a context wherever TLS is used
-    return current(settings.tls)
+    def has_news(self) -> bool:
+        """Whether the files of certificates have changed while the server was verified by what they held before."""
+        _suspect(self._settings)
+        return self._tls is not None and self._context() is not self._tls
 
+    def _context(self) -> ssl.SSLContext:
+        """What the files of certificates hold now; connections that are there keep what they were made with."""
+        assert self._settings.tls is not None  # noqa: S101 - the configuration makes a context wherever TLS is used
+        context = current(self._settings.tls)
+        self._tls = self._tls or context
+        return context
 
-async def _find_addresses(server: ServerAddress) -> Sequence[AddrInfoType]:
-    """The addresses of a server, as `getaddrinfo` gives them; the system is asked for those of a name."""
-    known = server.addresses or ((server.host,) if _is_address(server.host) else ())
-    if not known:
-        return await asyncio.get_running_loop().getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
-    found: list[AddrInfoType] = []
-    for address in known:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        found.append((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, server.port)))
-    return found
+    async def run(self) -> None:
+        """Connect, with TLS where it is configured."""
+        settings, server, connection = self._settings, self._server, self.connection
+        loop = asyncio.get_running_loop()
+        if server.scheme == "ldapi":
+            await loop.create_unix_connection(lambda: connection, server.host)
+            return
+        addresses = numeric_addresses(server)
+        if not addresses:
+            self.stage = Stage.NAME
+            addresses = await settings.names.resolve(server)
+            self.stage = Stage.NETWORK
+        # asyncio's own way of trying several addresses loses the socket where it is cancelled in between.
+        connected = await start_connection(addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY_S)
+        tls, host = None, None
+        if server.scheme == "ldaps":
+            self.stage = Stage.HANDSHAKE
+            tls, host = self._context(), server.tls_name
+        await loop.create_connection(lambda: connection, sock=connected, ssl=tls, server_hostname=host)
+        connection.keep_alive()
+        if server.start_tls:
+            await self._start_tls()
+        if settings.fingerprints and server.uses_tls:
+            _check_fingerprint(connection, settings.fingerprints)
 
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-async def _start_tls(connection: Connection, settings: LdapSettings, server: ServerAddress) -> None:
-    response = await connection.start_tls()
-    if response.result_code != SUCCESS:
-        raise DirectoryRefused(
-            f"StartTLS was refused: {describe_result(response)}",
-            directory=settings.directory,
-            server=server.url,
-            result_code=response.result_code,
-            diagnostic_message=response.diagnostic_message,
-            remedy="Give the server a certificate, or use an ldaps:// address.",
+    async def _start_tls(self) -> None:
+        settings, server, connection = self._settings, self._server, self.connection
+        self.stage = Stage.START_TLS
+        connection.silence_remedy = explain_silence(replace(server, start_tls=False), settings)
+        response = await connection.start_tls()
+        if response.result_code != SUCCESS:
+            raise _refused_tls(response, settings.directory, server)
+        self.stage = Stage.HANDSHAKE
+        transport = await asyncio.get_running_loop().start_tls(
+            connection.begin_handshake(), connection, self._context(), server_hostname=server.tls_name
         )
-    transport = await asyncio.get_running_loop().start_tls(
-        connection.begin_handshake(), connection, _tls(settings), server_hostname=server.host
+        if transport is None:
+            raise connection.peer.unavailable("the connection was lost while TLS was begun")
+        connection.end_handshake(transport)
+        connection.silence_remedy = explain_silence(server, settings)
+
+
+def _refused_tls(response: Response, directory: str, server: ServerAddress) -> DirectoryError:
+    """The error for an answer to StartTLS that is no success (RFC 4511 §4.14.2)."""
+    kind = DirectoryUnavailable if response.result_code in ASK_ANOTHER_SERVER else DirectoryRefused
+    remedy = {
+        PROTOCOL_ERROR: "The server offers no StartTLS: give it a certificate, or use an ldaps:// address.",
+        OPERATIONS_ERROR: "Look into the server's own log.",
+        UNAVAILABLE: "The server may lack a certificate or its key; its own log says more.",
+    }.get(response.result_code, "Give the server a certificate, or use an ldaps:// address.")
+    return kind(
+        f"StartTLS was refused: {describe_result(response)}",
+        directory=directory,
+        server=server.url,
+        result_code=response.result_code,
+        diagnostic_message=response.diagnostic_message,
+        remedy=remedy,
     )
-    if transport is None:
-        raise DirectoryUnavailable(
-            "the connection was lost while TLS was begun", directory=settings.directory, server=server.url
-        )
-    connection.end_handshake(transport)
 
 
 def _check_fingerprint(connection: Connection, wanted: frozenset[bytes]) -> None:
@@ -147,34 +185,55 @@ def _check_fingerprint(connection: Connection, wanted: frozenset[bytes]) -> None
         )
 
 
-def _explain_certificate(error: ssl.SSLCertVerificationError, server: ServerAddress) -> tuple[str, str]:
-    """What is wrong with the server's certificate; the numbers are X509_V_ERR_* of OpenSSL."""
-    host = server.host
-    if error.verify_code == 10:  # noqa: PLR2004 - X509_V_ERR_CERT_HAS_EXPIRED
-        return "the server's certificate has expired", "Renew it on the server."
-    if error.verify_code == 9:  # noqa: PLR2004 - X509_V_ERR_CERT_NOT_YET_VALID
-        return "the server's certificate is not valid yet", "Check the clocks of both machines."
-    if error.verify_code in (62, 64):  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
-        return (
-            f"the server's certificate is not made out to {host}",
-            "Use a name in `servers` that stands in the certificate, or have the certificate made out to this one.",
-        )
-    return (
-        f"the server's certificate is not trusted: {error.verify_message}",
-        "Name the certificate of the authority that signed it in `tls.ca_file`.",
+async def _explain_certificate(
+    error: ssl.SSLCertVerificationError, settings: LdapSettings, server: ServerAddress, due_s: float
+) -> Words:
+    """What is wrong with the server's certificate, by what it sends where that can be seen in the time that is left."""
+    sent = await _look_at_chain(settings, server, due_s)
+    evidence = Evidence(
+        server.tls_name,
+        error.verify_message,
+        settings.ca_file,
+        sent=read_certificates(sent),
+        trusted=read_authorities(settings.ca_file),
     )
+    return explain_verification(error.verify_code, evidence)
 
 
-def _tls_reason(error: ssl.SSLError) -> str:
-    return (error.reason or str(error)).replace("_", " ").lower()
+async def _look_at_chain(settings: LdapSettings, server: ServerAddress, due_s: float) -> Sequence[bytes]:
+    """What the server sends as its certificates, in DER; empty where it can't be seen.
+
+    Security: nothing is said on this connection but what begins TLS, and it serves for words alone. Python shows no
+    certificate of a handshake that has failed.
+    """
+    blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
+    blind.set_ciphers("DEFAULT:@SECLEVEL=0")  # a certificate that is too weak can be seen
+    opening = _Opening(replace(settings, tls=blind, fingerprints=frozenset()), server)
+    now_s = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout_at(min(due_s, now_s + _LOOK_MAX_S)):
+            await opening.run()
+        return _sent_chain(opening.connection.ssl_object)
+    except (OSError, DirectoryError):  # TimeoutError among them
+        return ()
+    finally:
+        opening.connection.abort()
 
 
-def _os_reason(error: OSError) -> str:
-    """The system's words; several addresses that all failed come as one error without a number."""
-    return error.strerror or str(error)
+def _sent_chain(tls: ssl.SSLObject | None) -> Sequence[bytes]:
+    if tls is None:
+        return ()
+    own = tls.getpeercert(binary_form=True)
+    # Python 3.11, 3.12: the chain is there under a name of Python's own; 3.13 has made it public.
+    inner = tls if hasattr(tls, "get_unverified_chain") else getattr(tls, "_sslobj", None)
+    show = getattr(inner, "get_unverified_chain", None)
+    found = [_to_der(each) for each in show() or ()] if show is not None else []
+    return found or ([own] if own else [])
 
 
-def _remedy(error: OSError) -> str:
-    if isinstance(error, ConnectionRefusedError | FileNotFoundError):
-        return "Check that the server runs and listens there."
-    return "Check the address, the name resolution and the network."
+def _to_der(certificate: object) -> bytes:
+    if isinstance(certificate, bytes):
+        return certificate
+    der: bytes = certificate.public_bytes(2)  # type: ignore[attr-defined]  # _ssl.ENCODING_DER
+    return der

@@ -53,7 +53,8 @@ def ldap_settings(loaded: Loaded, position: int) -> LdapSettings:
     section = loaded.configuration.directories[position]
     secret = loaded.secrets.get(("directories", position, "bind"))
     servers = tuple(
-        ServerAddress(url.scheme, url.host, url.port, section.uses_starttls(url)) for url in section.servers
+        ServerAddress(url.scheme, url.host, url.port, section.uses_starttls(url), is_absolute=url.is_absolute)
+        for url in section.servers
     )
     return LdapSettings(
         directory=section.name,
@@ -63,6 +64,9 @@ def ldap_settings(loaded: Loaded, position: int) -> LdapSettings:
         if section.discover is not None or any(server.uses_tls for server in servers)
         else None,
         fingerprints=frozenset(map(bytes.fromhex, section.tls.fingerprint_sha256 or ())),
+        ca_file=section.tls.ca_file,
+        shows_certificate=section.tls.client_certificate_file is not None,
+        minimum_tls_version=section.tls.minimum_version,
         bind_dn=section.bind.dn,
         bind_password=secret if section.bind.dn is not None else None,
         sasl=_sasl(section, position, secret),

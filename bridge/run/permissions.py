@@ -13,7 +13,6 @@ import stat
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,9 +27,14 @@ _USER = "mailstore-bridge"
 """What systemd/mailstore-bridge.sysusers makes."""
 _TIMEOUT_S = 20.0
 _TRY = """
-import json, sys
+import json, os, sys
+identity, paths = json.load(sys.stdin)
+if identity is not None:
+    os.setgroups(identity[1])
+    os.setgid(identity[1][0])
+    os.setuid(identity[0])
 found = {}
-for path in json.load(sys.stdin):
+for path in paths:
     try:
         open(path, "rb").close()
     except OSError as error:
@@ -66,15 +70,18 @@ def find_service_user(loaded: Loaded, environment: Mapping[str, str]) -> Service
     """The user of the running service or of what it has left, or whom the package makes; otherwise our own."""
     if os.geteuid() != 0:
         return _own()
+    try:
+        expected = _named(pwd.getpwnam(_USER))
+    except KeyError:
+        expected = _own()
     for path in (find_control_socket(loaded, environment), state_folder(loaded, environment)):
         try:
-            return _user_of(path.stat())
+            found = path.stat()
         except OSError:
             continue
-    try:
-        return _named(pwd.getpwnam(_USER))
-    except KeyError:
-        return _own()
+        # Root may have made the folder before the service was ever started.
+        return _user_of(found) if found.st_uid != 0 or stat.S_ISSOCK(found.st_mode) else expected
+    return expected
 
 
 def permission_warnings(loaded: Loaded, environment: Mapping[str, str]) -> Iterator[str]:
@@ -100,15 +107,21 @@ def unreadable_files(files: Sequence[NamedFile], user: ServiceUser) -> Iterator[
 
 
 def _try_as(user: ServiceUser, paths: list[str]) -> dict[str, str]:
-    """What the system says to that user where it opens each path; a process of its own tries it, so ACLs count."""
-    # Not the link in a virtual environment, which that user may not reach.
-    command = [os.path.realpath(sys.executable), "-I", "-S", "-c", _TRY]
-    run = partial(subprocess.run, command, input=json.dumps(paths), capture_output=True, text=True, cwd="/")
-    if not user.is_us:
-        run = partial(run, user=user.user_id, group=user.group_ids[0], extra_groups=user.group_ids)
-    done = run(timeout=_TIMEOUT_S, check=False)
+    """What the system says to that user where it opens each path, so that ACLs count, and every folder on the way.
+
+    A process of its own becomes that user after it has begun: the interpreter may lie where only root can reach it.
+    """
+    identity = None if user.is_us else [user.user_id, user.group_ids]
+    command = [sys.executable, "-I", "-S", "-c", _TRY]
+    question = json.dumps([identity, paths])
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter
+            command, input=question, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise OSError(f"no answer within {_TIMEOUT_S:g} s") from error
     if done.returncode != 0:
-        raise OSError(f"{command[0]} ended with {done.returncode}")
+        raise OSError((done.stderr.splitlines() or [f"it ended with {done.returncode}"])[-1])
     found: dict[str, str] = json.loads(done.stdout)
     return found
 

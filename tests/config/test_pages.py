@@ -21,9 +21,9 @@ def test_page_has_a_set_up_that_is_in_order(page: Path, tmp_path: Path, authorit
     secret = tmp_path / "reader"
     secret.write_text("secret")
     secret.chmod(0o600)
-    text = re.sub(r"/etc/\S+?\.(?:pem|crt)", str(authority_file), text).replace(
-        "password_credential: reader", f"password_file: {secret}"
-    )
+    assert "reader.password}  # 0640 root:mailstore-bridge\n" in text  # who may read it
+    text = text.replace("/etc/mailstore-bridge/reader.password", str(secret))
+    text = re.sub(r"/etc/\S+?\.(?:pem|crt)", str(authority_file), text)
     endpoint = f"endpoints: [{{path: /mailstore, callers: [{{username: mailstore, password_file: {secret}}}]}}]\n"
     file = tmp_path / "config.yaml"
     file.write_text(endpoint + text)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +15,9 @@ from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable
 from bridge.ldap.messages import PASSWORD_POLICY
 from bridge.ldap.service_account import ServiceAccount
 from bridge.ldap.service_secrets import RefusedSecrets
-from bridge.ldap.settings import LdapSettings, ServerAddress
+from bridge.ldap.settings import LdapSettings, SaslSettings, ServerAddress
 from bridge.model import Secret
+from bridge.renewal import Renewed
 from bridge.syntax import ber
 from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.manual_clock import ManualClock
@@ -162,3 +165,43 @@ async def test_anonymous_connections_are_never_held_back() -> None:
         for _ in range(2):
             (await found.connect(server.address)).close()
         assert server.binds == []
+
+
+async def test_account_bound_by_a_certificate_is_tried_at_once_when_that_has_changed(tmp_path: Path) -> None:
+    """What is refused is this certificate of this account; another one is another chance, and so is a key table's key."""
+    file = tmp_path / "client.pem"
+    file.write_text("first")
+    certificate = Renewed("tls", [str(file)], lambda _contents: ssl.create_default_context())
+    server = Refusing(49)
+    async with server:
+        settings = LdapSettings("company", (server.address,), sasl=SaslSettings("EXTERNAL"), tls=certificate)
+        found = ServiceAccount(settings, RefusedSecrets(ManualClock()))
+        for content in ("first", "second", "third"):
+            file.write_text(content)
+            with pytest.raises(DirectoryRefused) as caught:
+                await found.connect(server.address)
+            assert not isinstance(caught.value, SecretWithheld)
+            with pytest.raises(SecretWithheld):
+                await found.connect(server.address)
+
+
+async def test_refusal_has_the_file_looked_at_before_anything_is_told(tmp_path: Path) -> None:
+    """Password and file are changed while the bind is under way: the request goes on with the new one."""
+    file = tmp_path / "password"
+    file.write_text("old")
+    sent: list[bytes | None] = []
+
+    async def on_bind(session: Session, received: wire.Message, request: wire.ReceivedBind) -> bool:
+        sent.append(request.password)
+        if request.password == b"old":
+            file.write_text("reads-only")
+            session._writer.write(wire.write_result(received.id, wire.BIND_RESPONSE, 49))
+        return request.password == b"old"
+
+    async with FaultyServer(small_directory("anna"), on_bind=on_bind) as server:
+        address = ServerAddress("ldap", "127.0.0.1", server.port)
+        password = Renewed("bind", [str(file)], lambda contents: Secret(contents[0]))
+        settings = LdapSettings("company", (address,), bind_dn=READER, bind_password=password)
+        connection = await ServiceAccount(settings, RefusedSecrets(ManualClock())).connect(address)
+        connection.close()
+        assert sent == [b"old", b"reads-only"]

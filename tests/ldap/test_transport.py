@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+import trustme
 
+from bridge.certificates.contexts import client_context
+from bridge.errors import DirectoryUnavailable
 from bridge.ldap.settings import LdapSettings, ServerAddress
 from bridge.ldap.transport import open_connection
+from bridge.renewal import Renewed
 
 _TURNS_COUNT = 20
 """Of the event loop; a connection to an address takes some ten."""
@@ -51,3 +57,31 @@ async def test_open_connection_leaves_no_socket_when_it_is_cancelled(host: str) 
         (await open_connection(settings, server)).abort()
         await asyncio.sleep(0)
     gc.collect()
+
+
+async def test_failed_verification_has_the_files_looked_at_before_anything_is_told(tmp_path: Path) -> None:
+    """The authorities are changed while the connection is being made: it goes on with the new ones."""
+    old, new = trustme.CA(), trustme.CA()
+    file = tmp_path / "ca.pem"
+    file.write_bytes(old.cert_pem.bytes())
+    authorities = Renewed("tls", [str(file)], lambda _contents: client_context(str(file)))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    new.issue_cert("127.0.0.1").configure_cert(context)
+    hello_count = 0
+
+    def change(*_: object) -> None:
+        nonlocal hello_count
+        hello_count += 1
+        file.write_bytes(new.cert_pem.bytes())
+
+    context.sni_callback = change
+    front = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    async with front:
+        server = ServerAddress("ldaps", "127.0.0.1", front.sockets[0].getsockname()[1])
+        settings = LdapSettings("company", (server,), tls=authorities)
+        (await open_connection(settings, server)).abort()
+        assert hello_count == 2
+        file.write_bytes(old.cert_pem.bytes())
+        context.sni_callback = None
+        with pytest.raises(DirectoryUnavailable, match="certificate"):
+            await open_connection(settings, server)

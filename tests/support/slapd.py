@@ -78,7 +78,7 @@ class Slapd:
     """`limits` are what the reader may take; `extra` are lines for the database, `size_limit_bytes` its largest size.
 
     Each entry's entryUUID is made of its DN and `ids`: two servers with the same entries are replicas of each other,
-    unless their `ids` differ.
+    unless their `ids` differ. `on_network` is what runs a program on another network than ours.
     """
 
     folder: Path
@@ -93,6 +93,7 @@ class Slapd:
     ids: str = ""
     skeleton: Sequence[Entry] = tuple(SKELETON)
     """What is there before the entries; a consumer that has all from its provider begins with nothing."""
+    on_network: tuple[str, ...] = ()
     port: int = field(default_factory=free_port)
     tls_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
@@ -122,15 +123,17 @@ class Slapd:
         return str(self.folder / "run" / "ldapi")
 
     def start(self) -> None:
-        urls = [self.url, f"ldapi://{self.ldapi.replace('/', '%2F')}"]
+        urls = [self.url]
         if self.certificate is not None:
             urls.append(f"ldaps://127.0.0.1:{self.tls_port}")
+        urls.append(f"ldapi://{self.ldapi.replace('/', '%2F')}")
         log = (self.folder / "log").open("ab")
-        command = [require("slapd"), "-d", self.log_level, "-f", "slapd.conf", "-h", " ".join(urls)]
+        program = [*self.on_network, require("slapd")]
+        command = [*program, "-d", self.log_level, "-f", "slapd.conf", "-h", " ".join(urls)]
         environment = {**os.environ, **self.environment}
         self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, env=environment)
         log.close()
-        wait_until_listening(self.process, [("127.0.0.1", self.port)], self.folder / "log")
+        wait_until_listening(self.process, [self.ldapi], self.folder / "log")
 
     def stop(self) -> None:
         if self.process is not None:
@@ -169,7 +172,12 @@ class Slapd:
 
     def _run(self, program: str, *arguments: str, stdin: str | None = None) -> str:
         done = subprocess.run(
-            [require(program), *arguments], cwd=self.folder, capture_output=True, text=True, check=False, input=stdin
+            [*self.on_network, require(program), *arguments],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            input=stdin,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

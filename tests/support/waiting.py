@@ -21,19 +21,31 @@ async def until(is_true: Callable[[], bool], timeout_s: float = 20) -> None:
 
 
 def wait_until_listening(
-    process: subprocess.Popen[bytes], addresses: Sequence[tuple[str, int]], log: Path, timeout_s: float = 20
+    process: subprocess.Popen[bytes], addresses: Sequence[tuple[str, int] | str], log: Path, timeout_s: float = 20
 ) -> None:
-    """Returns when the program takes connections at each address; its log tells why it doesn't."""
+    """Returns when the program takes connections at each address, a path being one; its log tells why it doesn't."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s and process.poll() is None:
         try:
             for address in addresses:
-                socket.create_connection(address, timeout=1).close()
+                _connect(address).close()
         except OSError:
             time.sleep(0.02)
         else:
             return
     pytest.fail(f"{process.args!r} did not start: {log.read_text()}")
+
+
+def _connect(address: tuple[str, int] | str) -> socket.socket:
+    if isinstance(address, tuple):
+        return socket.create_connection(address, timeout=1)
+    found = socket.socket(socket.AF_UNIX)
+    try:
+        found.connect(address)
+    except OSError:
+        found.close()
+        raise
+    return found
 
 
 def wait_until_stopped(process_id: int, timeout_s: float = 20) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from ipaddress import ip_network
+from pathlib import Path
 
 import argon2
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from bridge.errors import CallerElsewhere, CallerRejected, TooBusy
 from bridge.mailstore import Credentials
 from bridge.model import Secret
+from bridge.renewal import Look, Renewed
 from bridge.web.addresses import AllowedAddresses, Troublemakers
 from bridge.web.callers import Callers
 from bridge.web.limits import WebLimits
@@ -247,3 +250,46 @@ def test_addresses_are_allowed_by_network_and_unix_sockets_by_name(
         return
     with pytest.raises(CallerElsewhere, match="allow_from"):
         found.check_address(remote)
+
+
+class Counting(Renewed[Secret]):
+    """A password in a file that counts how often somebody looks."""
+
+    def __init__(self, file: Path) -> None:
+        self.look_count = 0
+        super().__init__("place", [str(file)], lambda contents: Secret(contents[0]))
+
+    def look(self, *, at_once: bool = False) -> Look:
+        self.look_count += 1
+        return super().look(at_once=at_once)
+
+
+async def test_flood_of_wrong_passwords_is_no_flood_of_looks_at_files(tmp_path: Path) -> None:
+    """Guessing costs a look every 50 ms at most; the next guess after a change may be right."""
+    file = tmp_path / "password"
+    file.write_text("old")
+    secret = Counting(file)
+    found = Callers({"plain": secret}, b"k" * 32, WebLimits(), Pauses())
+    before, began_s = secret.look_count, time.monotonic()
+    for number in range(2000):
+        with pytest.raises(CallerRejected):
+            await found.verify(Credentials("plain", Secret(b"%d" % number)))
+    assert secret.look_count - before <= 2 + (time.monotonic() - began_s) / 0.05
+    file.write_text("new")
+    await asyncio.sleep(0.06)
+    await found.verify(Credentials("plain", Secret(b"new")))
+    with pytest.raises(CallerRejected):
+        await found.verify(Credentials("plain", Secret(b"old")))
+
+
+async def test_file_that_somebody_else_has_looked_at_counts_all_the_same(tmp_path: Path) -> None:
+    """A reload takes the file anew, and the callers are told nothing of it."""
+    file = tmp_path / "password"
+    file.write_text("old")
+    secret = Counting(file)
+    found = Callers({"plain": secret}, b"k" * 32, WebLimits(), Pauses())
+    file.write_text("new")
+    assert secret.look() is Look.RENEWED
+    with pytest.raises(CallerRejected):
+        await found.verify(Credentials("plain", Secret(b"old")))
+    await found.verify(Credentials("plain", Secret(b"new")))
