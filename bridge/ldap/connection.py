@@ -266,8 +266,11 @@ class Connection(asyncio.BufferedProtocol):
         if isinstance(exc, ssl.SSLError) and self.explain_alert is not None:
             words = self.explain_alert(exc)
             self._fail(self.peer.unavailable(words.detail, remedy=words.remedy))
+        if exc is None or (isinstance(exc, ConnectionError) and not self._has_spoken):
+            self._fail(self._closed())  # whether it is a reset is chance: what of ours was on its way
+            return
         said = system_text(exc) if isinstance(exc, OSError) else exc
-        self._fail(self.silent(f"the connection was lost: {said}") if exc else self._closed())
+        self._fail(self.silent(f"the connection was lost: {said}"))
 
     def silent(self, detail: str) -> DirectoryUnavailable:
         """The error for an end, or for no answer; where nothing has ever come, the wrong server may have been asked."""
