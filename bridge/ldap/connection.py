@@ -278,7 +278,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The server will send no more, so the connection is given up."""
-        self._fail(self.silent("the server closed the connection"))
+        self._fail(self._closed())
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -287,14 +287,23 @@ class Connection(asyncio.BufferedProtocol):
         if isinstance(exc, ssl.SSLError) and self.explain_alert is not None:
             words = self.explain_alert(exc)
             self._fail(self.peer.unavailable(words.detail, remedy=words.remedy))
+        if exc is None or (isinstance(exc, ConnectionError) and not self._has_spoken):
+            self._fail(self._closed())  # whether it is a reset is chance: what of ours was on its way
+            return
         said = system_text(exc) if isinstance(exc, OSError) else exc
-        reason = f"the connection was lost: {said}" if exc else "the server closed the connection"
-        self._fail(self.silent(reason))
+        self._fail(self.silent(f"the connection was lost: {said}"))
 
     def silent(self, detail: str) -> DirectoryUnavailable:
         """The error for an end, or for no answer; where nothing has ever come, the wrong server may have been asked."""
-        has_spoken = self.received_count > self._greeted_count
-        return self.peer.unavailable(detail, remedy="" if has_spoken else self.silence_remedy)
+        return self.peer.unavailable(detail, remedy="" if self._has_spoken else self.silence_remedy)
+
+    @property
+    def _has_spoken(self) -> bool:
+        """Whether anything has come since the connection was there, or since TLS was begun."""
+        return self.received_count > self._greeted_count
+
+    def _closed(self) -> DirectoryUnavailable:
+        return self.silent(f"the server closed the connection{'' if self._has_spoken else ' without a word'}")
 
     # How messages come in
 
