@@ -75,9 +75,10 @@ class Person:
         return [password for password in dict.fromkeys(found) if password != self.now.password]
 
     @property
-    def is_behind(self) -> bool:
-        """Whether the consumer may have another password than the provider."""
-        return any(state is not None and state.password != self.now.password for state in self.possible(CONSUMER))
+    def late_passwords(self) -> list[str]:
+        """Those that the consumer may have instead of the one of the provider."""
+        found = {state.password for state in self.possible(CONSUMER) if state is not None}
+        return sorted(found - {self.now.password})
 
     def possible(self, server: int) -> list[State | None]:
         """What the server may hold, or may have held a moment ago."""

@@ -33,8 +33,8 @@ pytestmark = [pytest.mark.slapd, pytest.mark.timeout(LENGTH_S * 2 + 180)]
 
 RESTARTS_COUNT = 24
 """In all, at both servers and on both ways to them."""
-LOGINS_COUNT = 10
-"""In each round, at once."""
+LOGINS_COUNTS = (1, 3, 10, 10, 10)
+"""In a round, at once; where there are few, some kept connections are not needed."""
 PAUSES_S = (1.0, 60.0, 300.0, 600.0, 900.0, WINDOW_S + 1, 7200.0, 3 * 86_400.0)
 """The first ones are shorter than a window, so that what is bound in them counts together."""
 LONGEST_LAG_S = 20 * 3600.0
@@ -63,7 +63,8 @@ class Months:
         world.is_disturbed = is_silent or any(event != servers.be_well for event in happening)
         tasks: list[Coroutine[Any, Any, None]] = [event() for event in dict.fromkeys(happening)]
         tasks += self._replication()
-        tasks += [world.log_in(who, choose_password(world, who)) for who in chance.choices(world.busy, k=LOGINS_COUNT)]
+        people = chance.choices(world.busy, k=chance.choice(LOGINS_COUNTS))
+        tasks += [world.log_in(who, choose_password(world, who)) for who in people]
         if chance.random() < 0.1:
             tasks.append(world.fail_at_once(chance.choice(world.busy)))
         if chance.random() < 0.4:
@@ -165,7 +166,9 @@ def choose_password(world: World, who: Person) -> str:
     draw = world.random.random()
     if draw < 0.45:
         return who.now.password
-    if who.old_passwords and draw < (0.85 if who.is_behind else 0.65):
+    if who.late_passwords and draw < 0.75:
+        return world.random.choice(who.late_passwords)
+    if who.old_passwords and draw < 0.65:
         return world.random.choice(who.old_passwords[-2:])
     return f"repeated-{who.uid}" if draw < 0.8 else f"typo-{world.random.getrandbits(32)}"
 
