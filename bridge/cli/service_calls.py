@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli.drafts import open_draft
-from bridge.errors import ServiceError, StateUnavailable
+from bridge.errors import ConfigurationError, ServiceError, StateUnavailable
 from bridge.events import RemovalsApproved, RemovalsReset
 from bridge.ops.logs import log_observer, make_logger
 from bridge.run.build import make_bridge
@@ -73,7 +73,7 @@ async def _ask_or(
 def _open_kept(loaded: Loaded) -> SnapshotStore:
     """What a service has left, to be changed. Where none ever ran, nothing is made that it could not write later.
 
-    Raises `StateUnavailable` where this user may not change it, `ConfigurationError` where a service has it open.
+    Raises `StateUnavailable` where this user may not change it, or a service has it open that isn't to be reached.
     """
     folder = state_folder(loaded, os.environ)
     try:
@@ -84,7 +84,13 @@ def _open_kept(loaded: Loaded) -> SnapshotStore:
         raise StateUnavailable(f"{folder}: {error.strerror}", remedy=f"{_as_whom(folder).capitalize()}.") from error
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise StateUnavailable(f"{folder} is not this user's", remedy=f"{_as_whom(folder).capitalize()}.")
-    return SqliteSnapshotStore.open(folder)
+    try:
+        return SqliteSnapshotStore.open(folder)
+    except ConfigurationError as error:  # the folder can be used, so somebody else has it
+        socket = find_control_socket(loaded, os.environ)
+        detail = f"a service has {folder} open, and doesn't listen at {socket}"
+        remedy = "Name its control socket in admin.socket; where it has none, its log says why (control.unavailable)."
+        raise StateUnavailable(detail, remedy=remedy) from error
 
 
 async def _do(loaded: Loaded, work: Work, store: SnapshotStore) -> dict[str, Any]:

@@ -359,6 +359,17 @@ def test_stale_socket_is_no_service(tmp_path: Path) -> None:
     assert with_shell(typed(("removals", "show"), file), "").returncode == 0
 
 
+async def test_service_that_listens_elsewhere_is_not_worked_around(file: Path, tmp_path: Path) -> None:
+    """Its state is its own: what is withheld can be looked at, and is not changed behind its back."""
+    other = tmp_path / "other.yaml"
+    text = await asyncio.to_thread(file.read_text)
+    other.write_text(text.replace("admin: {", f"admin: {{socket: {tmp_path}/elsewhere.sock, "))
+    for command in (("removals", "reset", "--yes"), ("removals", "approve", "0123")):
+        done = await asyncio.to_thread(with_shell, typed(command, other), "")
+        assert (done.returncode, "a service has" in done.stderr, "admin.socket" in done.stderr) == (69, True, True)
+    assert (await asyncio.to_thread(with_shell, typed(("removals", "show"), other), "")).returncode == 0
+
+
 async def test_something_else_at_the_socket_is_told(tmp_path: Path) -> None:
     """A program that isn't ours, a path that is too long, a folder that is a file."""
     file = configuration("ldap://127.0.0.1:1", tmp_path)
