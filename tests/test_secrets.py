@@ -101,6 +101,31 @@ class Caller:
     async def auth(self, user: str, password: str) -> int:
         return await self.send(urlencode({"cmd": "auth", "user": user, "pass": password}).encode())
 
+    async def send_broken(self, token: bytes, form: bytes) -> None:
+        """Requests that are no HTTP, or half of it, with passwords where a parser may quote them."""
+        head = b"POST /mailstore HTTP/1.1\r\nHost: x\r\n"
+        authorized = head + b"Authorization: Basic " + token + b"\r\n"
+        chunked = authorized + b"Transfer-Encoding: chunked\r\n\r\n"
+        for pieces in (
+            (authorized.replace(b"\r\n", b"\n") + b"\n" + form,),
+            (authorized + b"\r\n", form),
+            (chunked, b"5\r\n" + form + b"\r\n0\r\n\r\n"),
+            (chunked + form + b"\r\n",),
+            (head + b"Authorization: Basic \x01" + token + b"\r\n\r\n" + form,),
+            (head + b"Authorization: Basic " + token * 300 + b"\r\n\r\n" + form,),
+            (authorized + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(form) + form,),
+            (authorized + b"Content-Length: %d\r\n\r\n" % (len(form) + 9) + form,),
+            (form + b"\r\n\r\n",),
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            with contextlib.suppress(ConnectionError):
+                for piece in pieces:
+                    writer.write(piece)
+                    await asyncio.sleep(0.02)
+                writer.write_eof()
+                self.heard += await reader.read()
+            writer.close()
+
     async def try_everything(self) -> None:
         """Logins of all kinds, and requests that are wrong in all ways, each with a password in it."""
         wrong, right = quote_plus(WRONG).encode(), quote_plus(RIGHT).encode()
@@ -131,6 +156,7 @@ class Caller:
             assert await self.send(body) == 400
         assert await self.send(challenged + b"x" * 70_000) == 413
         assert await self.send(challenged, CALLER_PASSWORD, b"Content-Type: text/plain") == 400
+        await self.send_broken(base64.b64encode(f"{CALLER}:{CALLER_PASSWORD}".encode()), challenged)
         assert await self.send(challenged, target=f"/mailstore?pass={quote(WRONG)}") == 200
         assert await self.send(challenged, target=f"/other?pass={quote(WRONG)}") == 404
 

@@ -83,7 +83,7 @@ class Service:
             observe=_to_all(observers),
             report_bug=self._report_bug,
         )
-        self.listener = Listener(handler, limits)
+        self.listener = Listener(handler, limits, handler.refuse)
         self.admin = Listener(AdminHandler(self.bridge.health, lambda: render_metrics(self._registry)), limits)
         self.control = Listener(ControlHandler(self.bridge, self._report_bug, self.files.describe), limits)
         self._socket = control_socket(loaded, environment)

@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
+from aiohttp.http import HttpProcessingError
 
 from bridge import __version__
 from bridge.deadlines import Deadlines
@@ -38,6 +39,8 @@ _WHAT_THIS_IS = (
     "This is an Application Integration endpoint for MailStore: it answers POST requests of MailStore, "
     "and there is nothing to see in a browser.\n"
 )
+_NO_HTTP = Malformed("what came is no HTTP", remedy="Check what stands between MailStore and the bridge.")
+_BROKEN_BODY = (HttpProcessingError, ClientPayloadError, web.RequestPayloadError, web.PayloadAccessError)
 _AGAIN = "Ask again in a moment."
 _PLAIN_TEXT = "text/plain; charset=utf-8"
 _PIECE_BYTES = 256 * 1024
@@ -100,20 +103,31 @@ class MailStoreHandler:
         started_s = time.monotonic()
         trace = _Trace(self._make_id())
         reply = await self._answer(request, trace)
+        self._tell(request, trace, reply.status, time.monotonic() - started_s)
+        return await self._send(request, reply, trace)
+
+    def _tell(self, request: web.BaseRequest, trace: _Trace, status: int, duration_s: float) -> None:
         self._observe(
             RequestAnswered(
                 request_id=trace.request_id,
                 endpoint=trace.endpoint,
                 command=trace.command,
-                status=reply.status,
-                duration_s=time.monotonic() - started_s,
+                status=status,
+                duration_s=duration_s,
                 remote=request.remote or "",
                 caller=trace.caller,
                 challenge=trace.challenge,
                 error=trace.error,
             )
         )
-        return await self._send(request, reply, trace)
+
+    def refuse(self, request: web.BaseRequest) -> web.Response:
+        """The answer to what is no HTTP, or breaks its rules."""
+        trace = _Trace(self._make_id(), error=_NO_HTTP)
+        reply = render_error(_NO_HTTP, trace.request_id)
+        self._tell(request, trace, reply.status, 0.0)
+        headers = {**self._headers, "X-Request-Id": trace.request_id}
+        return web.Response(status=reply.status, body=reply.body, headers=headers)
 
     async def _answer(self, request: web.BaseRequest, trace: _Trace) -> Reply:
         try:
@@ -121,6 +135,8 @@ class MailStoreHandler:
         except BridgeError as error:
             trace.error = error
             return render_error(error, trace.request_id)
+        except ConnectionError:  # the caller has gone away
+            raise
         except Exception as error:  # noqa: BLE001 - whatever is wrong with us, MailStore gets an answer
             self._report_bug(trace.request_id, error)
             return render_error(BridgeError(), trace.request_id)
@@ -175,6 +191,8 @@ class MailStoreHandler:
 
     async def _read_body(self, request: web.BaseRequest) -> bytes:
         """The whole body. Raises `TooLarge`, and `Malformed` where it doesn't come in time."""
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise Malformed("the body is compressed", remedy="Send it as it is, without Content-Encoding.")
         if request.content.is_eof():  # it came with the headers, as a small form does
             body = request.content.read_nowait()
             if len(body) > BODY_LIMIT_BYTES:
@@ -196,6 +214,8 @@ class MailStoreHandler:
                         raise TooLarge(f"more than {BODY_LIMIT_BYTES} bytes")
         except TimeoutError as error:
             raise Malformed(f"the body did not come within {self._limits.body_timeout_s:g} s") from error
+        except _BROKEN_BODY:
+            raise Malformed("the body breaks the rules of HTTP") from None  # Security: the cause may quote a password
         return bytes(body)
 
     async def _send(self, request: web.BaseRequest, reply: Reply, trace: _Trace) -> web.StreamResponse:
