@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -105,11 +106,12 @@ def expect(set_up: SetUp, user: str, command: str, code: int, typed: str = "") -
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("user", OWNERS)
 @pytest.mark.parametrize(("command", "code", "typed"), RUNNING, ids=str)
-def test_command_beside_the_running_service(set_up: SetUp, user: str, command: str, code: int, typed: str) -> None:
-    """Root and the service's user may run them all."""
-    expect(set_up, user, command, code, typed)
+def test_command_beside_the_running_service(set_up: SetUp, command: str, code: int, typed: str) -> None:
+    """Root and the service's user may run them all, at the same time, too."""
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(expect, set_up, user, command, code, typed) for user in OWNERS]:
+            done.result()
 
 
 @pytest.mark.parametrize(
