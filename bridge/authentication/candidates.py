@@ -125,18 +125,25 @@ async def _find_at_any(directory: DirectorySnapshots, user_name: str) -> Found:
 async def _find_elsewhere(directory: DirectorySnapshots, user_name: str, listed: User, found: Found) -> Found:
     """The listed user at another server than the one that has not shown them; or what that one has found instead.
 
-    Raises `DirectoryUnavailable` where the directory is in doubt.
+    Raises `DirectoryUnavailable` where the directory is in doubt, or the server that has shown them can't be asked: a
+    listing would wait for its word.
     """
-    source = directory.source
+    source, witness, has_witness = directory.source, directory.witness_of(listed), True
     for url in source.directory.servers:
         if url == found.server:
             continue
         try:
             other = (await _find_at(directory, user_name, url, must_find=True)).of(listed)
+            if other is None and url == witness:
+                has_witness = await _shows_others(directory, listed, url)
         except DirectoryError:
+            has_witness &= url != witness
             continue
         if other is not None:
             return other
+    if not has_witness:
+        what = f"a user who is listed is not found; {witness} has shown them, and can't be asked"
+        raise _not_believed(what, source, found.server)
     if directory.is_doubted or not await _shows_others(directory, listed, found.server):
         raise _not_believed("a user who is listed is not found", source, found.server)
     if found.candidates:

@@ -152,6 +152,12 @@ class DirectorySnapshots:
         """Whether the listing, and not the directory, says whose name this is: it was kept, or is contested."""
         return self._snapshot is not None and fold_user_name(user_name) in self._snapshot.guard.decided_names
 
+    def witness_of(self, user: User) -> str | None:
+        """The URL of the server that has last shown a listed user as they are answered."""
+        if self._snapshot is None:
+            return None
+        return self._snapshot.guard.last_seen_at.get(user.id, self._snapshot.report.server)
+
     def share_names(self, keeper: NameKeeper, settling: asyncio.Lock) -> None:
         """The directory is answered together with others; nothing is kept before the keeper was asked."""
         self._keepers.append(keeper)

@@ -69,6 +69,27 @@ async def test_listed_user_who_has_another_id_at_the_first_server_is_found_at_th
             assert stranger.user_binds() == []
 
 
+@pytest.mark.parametrize("is_empty", [False, True])
+async def test_listed_user_whom_the_server_that_has_shown_them_cannot_be_asked_for_is_an_error(is_empty: bool) -> None:
+    """The second server lags: a listing would wait for the first one, and so does a login. The twin: the first is well."""
+    async with FaultyServer(small_directory(*NAMES)) as first, FaultyServer(small_directory(*NAMES)) as second:
+        async with setting([[first, second]]) as found:
+            remove(second, "anna")
+            await found.bridge.list_users("/m", compressed=False)
+            port = found.bridge.directories["a"].source.directory
+            port.set_aside(port.servers[0], DirectoryUnavailable("x", directory="a"))
+            assert await found.auth("anna", "Pass-anna") == "a"
+            if is_empty:
+                remove(first, *NAMES)
+            else:
+                await first.__aexit__()
+            assert not found.bridge.directories["a"].is_doubted
+            with pytest.raises(DirectoryUnavailable, match="can't be asked"):
+                await found.auth("anna", "Pass-anna")
+            assert await found.auth("bert", "Pass-bert") == "a"
+            assert await found.auth("nobody", "x") is Rejection.UNKNOWN_USER
+
+
 async def test_user_who_is_gone_at_every_server_is_unknown_and_the_log_says_why() -> None:
     """The twin: where the directory shows the others, an absence is believed."""
     async with FaultyServer(small_directory(*NAMES)) as first, FaultyServer(small_directory(*NAMES)) as second:

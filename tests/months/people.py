@@ -126,14 +126,18 @@ class Person:
             return False
         return any(state == State(password) for state in self.possible(self.judges[0]))
 
-    def may_be_refused(self, password: str) -> bool:
-        """Whether `false` is right: the server that has judged may say so, or memory may."""
+    def may_be_refused(self, password: str, *, is_listed: bool) -> bool:
+        """Whether `false` is right: the server that has judged may say so, or memory may.
+
+        Who was listed is not unknown, whatever a server lacks.
+        """
         for server in self.judges:
             return self.may_be_barred(server) or self._may_differ(server, password)
         if len(self.bounds) >= BUDGET_COUNT:
             return True
         for server in self.asked:
-            if self.may_be_barred(server):
+            is_unknown = None in self.possible(server)
+            if self.may_be_barred(server) and not (is_unknown and is_listed):
                 return True
             if self._may_differ(server, password) and (server == PROVIDER or (server, password) in self.refused):
                 return True

@@ -82,8 +82,10 @@ class World:
 
     def _note(self, request: Request, server: int) -> None:
         """Note each bind of a user, and each question for one."""
-        if request.kind == "search" and (uid := _UID.search(request.filter)) is not None:
-            if (asked := self.people.get(uid.group().decode())) is not None:
+        if request.kind == "search":
+            uid = _UID.search(request.filter)
+            asked = self.people.get(uid.group().decode()) if uid is not None else self.by_dn.get(request.base)
+            if asked is not None:
                 asked.asked.add(server)
         elif request.kind == "bind" and (bound := self.by_dn.get(request.dn)) is not None:
             self.counts[f"binds at {'the consumer' if server == CONSUMER else 'the provider'}"] += 1
@@ -101,12 +103,12 @@ class World:
         """One login, and whether its answer may be."""
         async with who.turn:  # passwords change between two logins of the same user
             who.begin()
-            began_s = time.monotonic()
+            began_s, was_listed = time.monotonic(), who.uid in self.listed
             status, text = await self.ask(f"cmd=auth&user={who.uid}&pass={password}")
             told = f"{who.uid} with {password}: {status} {text}, {vars(who)}"
             assert time.monotonic() - began_s < _LONGEST_LOGIN_S, told
             assert len(who.judges) <= 1, told
-            self._judge(who, password, status, text, told)
+            self._judge(who, password, status, text, told, was_listed=was_listed)
 
     async def fail_at_once(self, who: Person) -> None:
         """Several different wrong passwords at the same time."""
@@ -121,7 +123,7 @@ class World:
                     self._judge_error(who, status, told)
             self._note_doubts(who)
 
-    def _judge(self, who: Person, password: str, status: int, text: str, told: str) -> None:
+    def _judge(self, who: Person, password: str, status: int, text: str, told: str, *, was_listed: bool) -> None:
         is_right = password == who.now.password
         kind = "right" if is_right else "old" if password in who.old_passwords else "wrong"
         where = f" at {who.judges[0]}" if who.judges else ""
@@ -137,7 +139,7 @@ class World:
             return
         else:
             self.counts[f"{kind} refused{where}"] += 1
-            assert not is_right or who.may_be_refused(password), told
+            assert not is_right or who.may_be_refused(password, is_listed=was_listed), told
             who.note_refused(password, self.clock.monotonic_s(), is_sure=not self.is_disturbed)
         self._note_doubts(who)
 
