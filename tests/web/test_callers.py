@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from ipaddress import ip_network
 
 import argon2
@@ -90,14 +91,22 @@ async def test_verify_computes_the_slow_hash_once_for_each_credentials(monkeypat
     assert count == 2
 
 
-async def test_verify_never_grows_a_queue_and_lets_known_callers_pass() -> None:
+async def test_verify_never_grows_a_queue_and_lets_known_callers_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrong callers beyond the limit are turned away; whoever is known doesn't wait for them."""
     found = callers(limits=WebLimits(caller_queue_count=2))
     await found.verify(Credentials("hashed", Secret("hashed ü".encode())))
+    may_go_on, verify = threading.Event(), found._verify_hash
+
+    def lasting(credentials: Credentials) -> bool:
+        may_go_on.wait(10)
+        return verify(credentials)
+
+    monkeypatch.setattr(found, "_verify_hash", lasting)
     attempts = [found.verify(Credentials("hashed", Secret(b"wrong%d" % number))) for number in range(10)]
     running = asyncio.gather(*attempts, return_exceptions=True)
     await asyncio.sleep(0)
     await found.verify(Credentials("hashed", Secret("hashed ü".encode())))
+    may_go_on.set()
     kinds = [type(outcome) for outcome in await running]
     assert kinds.count(CallerRejected) == 2
     assert kinds.count(TooBusy) == 8
