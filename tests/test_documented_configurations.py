@@ -20,6 +20,8 @@ from bridge.config.directories import Configuration, DirectorySection
 from bridge.config.schema import CallerSection, EndpointSection
 from tests.support.many_commands import run_many
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 DIRECTORY = {

@@ -58,7 +58,9 @@ def make_logger(level: str, form: str, stream: TextIO, environment: Mapping[str,
     as_text = form == "text" or (form == "auto" and stream.isatty())
     processors: list[Processor] = [_add_level_and_time]
     if as_text:
-        console = structlog.dev.ConsoleRenderer(colors=stream.isatty() and not environment.get("NO_COLOR"))
+        # Security: where rich is installed, structlog would draw tracebacks by it, with the local variables.
+        colors, plain = stream.isatty() and not environment.get("NO_COLOR"), structlog.dev.plain_traceback
+        console = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)
         processors += [structlog.processors.format_exc_info, _flatten, console]
     else:
         processors.append(_write_json)

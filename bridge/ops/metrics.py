@@ -104,7 +104,7 @@ def _server_gauges(registry: CollectorRegistry) -> Observer:
             case ServersKnown(directory, servers):
                 for gone in set(known.get(directory, ())).difference(servers):
                     for gauge in (up, expiries):
-                        gauge.remove_by_labels({"directory": directory, "server": gone})
+                        gauge.remove(directory, gone)
                 for new in set(servers).difference(known.get(directory, ())):
                     up.labels(directory, new).set(1)
                 known[directory] = servers

@@ -22,6 +22,8 @@ from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.many_commands import run_many
 from tests.support.terminals import BRIDGE, on_terminal, with_shell
 
+pytestmark = pytest.mark.processes
+
 PAGE = (Path(__file__).parents[2] / "docs" / "commands.md").read_text("utf-8")
 NO_CONFIGURATION = {"demo", "hash-password", "schema"}
 Produced = dict[str, set[int]]

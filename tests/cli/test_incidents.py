@@ -25,6 +25,8 @@ from tests.support.bridges import configuration, running_bridge
 from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.terminals import BRIDGE, on_terminal, with_shell
 
+pytestmark = pytest.mark.processes
+
 COMMANDS = [
     ("auth", "anna"),
     ("check",),

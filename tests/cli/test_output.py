@@ -22,6 +22,8 @@ from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.slapd import PEOPLE
 from tests.support.terminals import on_terminal, with_shell
 
+pytestmark = pytest.mark.processes
+
 HOSTILE = "red\x1b[31m \x9b2J\nline\ttab\\ \u202egnp"
 SHOWN = r"red\x1b[31m \x9b2J\nline\ttab\ \u202egnp"
 WIDE = "山田太郎\u3000髙橋"

@@ -95,6 +95,15 @@ async def test_without_ldaps_there_is_start_tls(server: DnsServer, ldaps: list[s
             await found.discovery.find()
 
 
+async def test_answer_too_long_for_udp_is_asked_for_over_tcp() -> None:
+    """A large domain has more servers than fit into a datagram (RFC 2181 §9); dnspython 2.6.0 gave up there."""
+    async with DnsServer(truncates=True).running() as server:
+        server.set_servers(LDAPS, *(f"{number} 0 636 ldap{number}.example.com." for number in range(60)))
+        async with bench(server, timeout_s=10) as found:
+            await found.discovery.find()
+            assert len(found.servers) == 60
+
+
 async def test_question_that_is_not_answered_is_not_taken_for_no_record(server: DnsServer) -> None:
     """Whoever can drop a packet could choose the other service otherwise."""
     server.silent_names.add(LDAPS)

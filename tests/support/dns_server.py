@@ -1,4 +1,4 @@
-"""A small DNS server on loopback that answers over UDP what it is given."""
+"""A small DNS server on loopback that answers what it is given, over TCP too where an answer is truncated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import dns.rrset
 class DnsServer(asyncio.DatagramProtocol):
     """`zone` holds the values of records by name and kind; a name with none of any kind doesn't exist."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, truncates: bool = False) -> None:
+        """`truncates`: UDP brings no records, only the flag that sends the client to TCP (RFC 7766 §5)."""
         self.zone: dict[tuple[str, str], Sequence[str]] = {}
         self.ttl_s = 300
         self.is_silent = False
@@ -24,6 +25,7 @@ class DnsServer(asyncio.DatagramProtocol):
         """What is never answered."""
         self.asked: list[tuple[str, str]] = []
         self.port = 0
+        self._truncates = truncates
         self._transport: asyncio.DatagramTransport | None = None
 
     def set_servers(self, name: str, *records: str) -> None:
@@ -36,26 +38,46 @@ class DnsServer(asyncio.DatagramProtocol):
             lambda: self, local_addr=("127.0.0.1", 0)
         )
         self.port = transport.get_extra_info("sockname")[1]
+        over_tcp = await asyncio.start_server(self._serve, "127.0.0.1", self.port) if self._truncates else None
         try:
             yield self
         finally:
             transport.close()
+            if over_tcp is not None:
+                over_tcp.close()
+                await over_tcp.wait_closed()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # asyncio promises no more than BaseTransport
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if (response := self._answer(data)) is None:
+            return
+        if self._truncates:
+            response.flags |= dns.flags.TC
+            response.answer.clear()
+        assert self._transport is not None
+        self._transport.sendto(response.to_wire(), addr)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One question of a client over TCP, where each message follows its length (RFC 1035 §4.2.2)."""
+        size = int.from_bytes(await reader.readexactly(2), "big")
+        if (response := self._answer(await reader.readexactly(size))) is not None:
+            wire = response.to_wire()
+            writer.write(len(wire).to_bytes(2, "big") + wire)
+        writer.close()
+
+    def _answer(self, data: bytes) -> dns.message.Message | None:
         query = dns.message.from_wire(data)
         (question,) = query.question
         name, kind = question.name.to_text(omit_final_dot=True), dns.rdatatype.to_text(question.rdtype)
         self.asked.append((name, kind))
         if self.is_silent or name in self.silent_names:
-            return
+            return None
         response = dns.message.make_response(query)
         response.flags |= dns.flags.AA
         if not any(name == known for known, _ in self.zone):
             response.set_rcode(dns.rcode.NXDOMAIN)
         if records := self.zone.get((name, kind)):
             response.answer.append(dns.rrset.from_text(question.name, self.ttl_s, "IN", kind, *records))
-        assert self._transport is not None
-        self._transport.sendto(response.to_wire(), addr)
+        return response

@@ -39,6 +39,8 @@ from bridge.syntax.filter_ber import encode_filter
 from bridge.syntax.filters import parse_filter, parse_filter_template, render_filter
 from bridge.syntax.times import IntervalForm, TimeForm, parse_interval_s, parse_time_s
 
+pytestmark = pytest.mark.processes
+
 SHORTEST_CHARACTERS, LONGEST_CHARACTERS = 2_000, 16_000
 SLOW_S = 0.005
 """What takes less for the longest text is no trouble, and too short to be compared."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from ipaddress import ip_network
 from pathlib import Path
@@ -93,14 +94,28 @@ async def test_verify_computes_the_slow_hash_once_for_each_credentials(monkeypat
     assert count == 2
 
 
-async def test_verify_never_grows_a_queue_and_lets_known_callers_pass() -> None:
+def prolong_hashes(found: Callers, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """No hash is done before the event is set: a cheap one may be, before its caller has begun to wait for it."""
+    may_go_on, verify = threading.Event(), found._verify_hash
+
+    def prolonged(credentials: Credentials) -> bool:
+        may_go_on.wait(10)
+        return verify(credentials)
+
+    monkeypatch.setattr(found, "_verify_hash", prolonged)
+    return may_go_on
+
+
+async def test_verify_never_grows_a_queue_and_lets_known_callers_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrong callers beyond the limit are turned away; whoever is known doesn't wait for them."""
     found = callers(limits=WebLimits(caller_queue_count=2))
     await found.verify(Credentials("hashed", Secret("hashed ü".encode())))
+    may_go_on = prolong_hashes(found, monkeypatch)
     attempts = [found.verify(Credentials("hashed", Secret(b"wrong%d" % number))) for number in range(10)]
     running = asyncio.gather(*attempts, return_exceptions=True)
     await asyncio.sleep(0)
     await found.verify(Credentials("hashed", Secret("hashed ü".encode())))
+    may_go_on.set()
     kinds = [type(outcome) for outcome in await running]
     assert kinds.count(CallerRejected) == 2
     assert kinds.count(TooBusy) == 8
@@ -178,12 +193,14 @@ async def test_right_caller_is_never_slowed_down_whatever_its_address_has_done()
     assert pause.taken == taken
 
 
-async def test_guesses_from_one_address_take_no_place_from_callers_elsewhere() -> None:
+async def test_guesses_from_one_address_take_no_place_from_callers_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """The queue for computing hashes has room for others, however many guesses come from one address."""
     found = callers()
+    may_go_on = prolong_hashes(found, monkeypatch)
     guesses = [found.verify(Credentials("hashed", Secret(b"%d" % number)), "192.0.2.1") for number in range(50)]
     running = asyncio.gather(*guesses, return_exceptions=True)
     await asyncio.sleep(0)
+    may_go_on.set()
     await found.verify(Credentials("hashed", Secret("hashed ü".encode())), "192.0.2.2")
     kinds = [type(outcome) for outcome in await running]
     assert (kinds.count(CallerRejected), kinds.count(TooBusy)) == (2, 48)
