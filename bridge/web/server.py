@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 if TYPE_CHECKING:
     import ssl
@@ -119,6 +120,8 @@ class _Connection(web.RequestHandler):
 
     def log_exception(self, *_: object, exc_info: BaseException | None = None, **__: object) -> None:
         """Log what kind of error has ended a connection. Security: its words may quote what was sent."""
+        if isinstance(exc_info, HttpProcessingError):
+            return  # the client's fault, and told already where that can be told
         self.logger.error("a connection was ended by %s", type(exc_info).__name__)
 
     def log_debug(self, *_: object, **__: object) -> None:
