@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import dns.flags
 import dns.message
@@ -34,18 +34,16 @@ class DnsServer(asyncio.DatagramProtocol):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[DnsServer]:
-        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: self, local_addr=("127.0.0.1", 0)
-        )
-        self.port = transport.get_extra_info("sockname")[1]
-        over_tcp = await asyncio.start_server(self._serve, "127.0.0.1", self.port) if self._truncates else None
-        try:
+        async with AsyncExitStack() as stack:
+            if self._truncates:  # first, as fewer ports are free for TCP than for UDP
+                over_tcp = await stack.enter_async_context(await asyncio.start_server(self._serve, "127.0.0.1", 0))
+                self.port = over_tcp.sockets[0].getsockname()[1]
+            transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: self, local_addr=("127.0.0.1", self.port)
+            )
+            stack.callback(transport.close)
+            self.port = transport.get_extra_info("sockname")[1]
             yield self
-        finally:
-            transport.close()
-            if over_tcp is not None:
-                over_tcp.close()
-                await over_tcp.wait_closed()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # asyncio promises no more than BaseTransport
