@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger, Processor
 
+    from bridge.errors import BridgeError
     from bridge.events import Event, Observer
     from bridge.model import Report
 
@@ -125,19 +126,26 @@ def _log_directory(logger: FilteringBoundLogger, event: Event, *, usernames: boo
                 "refresh.failed",
                 directory=directory,
                 code=error.code,
-                error=error.message,
+                error=_words_of(error, usernames=usernames),
                 duration_s=round(duration_s, 3),
                 answered_stale=stale_age_s is not None,
             )
         case ServerSetAside(directory, server, error, pause_s):
-            logger.warning("server.set_aside", directory=directory, server=server, error=error.message, pause_s=pause_s)
+            words = _words_of(error, usernames=usernames)
+            logger.warning("server.set_aside", directory=directory, server=server, error=words, pause_s=pause_s)
         case ServerRestored():
             logger.info("server.restored", **event._asdict())
         case DiscoveryFailed(directory, error, known_count):
-            logger.warning("discovery.failed", directory=directory, error=error.message, known_count=known_count)
+            words = _words_of(error, usernames=usernames)
+            logger.warning("discovery.failed", directory=directory, error=words, known_count=known_count)
         case ServersKnown(directory, servers, were_discovered):
             tell = logger.info if were_discovered else logger.debug
             tell("servers.known", directory=directory, servers=servers)
+
+
+def _words_of(error: BridgeError, *, usernames: bool) -> str:
+    """What to say of an error: whom it is about, and a server's own words, only where names may stand in the log."""
+    return error.full_message if usernames else error.message
 
 
 def _log_files(logger: FilteringBoundLogger, event: FilesTaken | FilesUnusable) -> None:
@@ -214,7 +222,7 @@ def _log_request(logger: FilteringBoundLogger, event: RequestAnswered, *, userna
         logger.debug("request.challenged", **fields)
         return
     if event.error is not None:
-        fields |= {"code": event.error.code, "error": event.error.message}
+        fields |= {"code": event.error.code, "error": _words_of(event.error, usernames=usernames)}
     (logger.warning if event.error is not None else logger.info)("request.answered", **fields)
 
 
