@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bridge.ldap.settings import Limits
 
 _OPTION = ";range="
+_SHOWN_CHARACTERS = 100
 _RANGE = re.compile(r"(?P<attribute>.+);range=(?P<first>\d{1,10})-(?P<last>\d{1,10}|\*)")
 
 
@@ -114,14 +115,14 @@ class _RangeReader:
     def _parse(self, name: str, values: Sequence[bytes]) -> _Piece:
         found = _RANGE.fullmatch(name)
         if found is None:
-            raise self.incomplete(f"{name[:100]!r} is no range")
+            raise self.incomplete("what was sent as a range is none", of=name[:_SHOWN_CHARACTERS])
         first, is_last = int(found["first"]), found["last"] == "*"
         if not is_last and (not values or int(found["last"]) != first + len(values) - 1):
             raise self.incomplete(f"{name} came with {len(values)} values")
         return _Piece(found["attribute"], first, values, is_last)
 
     def incomplete(self, detail: str, of: str = "") -> SearchIncomplete:
-        """The error that says what is wrong with the entry's ranges; `of` names another entry."""
+        """The error that says what is wrong with the entry's ranges; `of` is what came instead."""
         peer = self._connection.peer
         return SearchIncomplete(
             detail,
