@@ -34,6 +34,7 @@ from bridge.events import (
 )
 from bridge.model import Accepted, Rejection
 from bridge.ops.line_writer import LineWriter
+from bridge.ops.tracebacks import drop_words
 from bridge.syntax.controls import escape_controls, escape_in_json
 
 if TYPE_CHECKING:
@@ -54,10 +55,17 @@ _NAMED_MAX_COUNT = 10
 """So many user names stand in one line."""
 
 
-def make_logger(level: str, form: str, stream: TextIO, environment: Mapping[str, str]) -> FilteringBoundLogger:
-    """A logger that writes to `stream`: JSON, or readable text where `form` says so or a terminal listens."""
+def make_logger(
+    level: str, form: str, stream: TextIO, environment: Mapping[str, str], *, usernames: bool = True
+) -> FilteringBoundLogger:
+    """A logger that writes to `stream`: JSON, or readable text where `form` says so or a terminal listens.
+
+    Without `usernames`, exceptions are told without their words, which may quote somebody's name.
+    """
     as_text = form == "text" or (form == "auto" and stream.isatty())
     processors: list[Processor] = [_add_level_and_time]
+    if not usernames:
+        processors.append(drop_words)
     if as_text:
         console = structlog.dev.ConsoleRenderer(colors=stream.isatty() and not environment.get("NO_COLOR"))
         processors += [structlog.processors.format_exc_info, _flatten, console]
