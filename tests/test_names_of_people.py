@@ -57,8 +57,8 @@ def test_names_are_found_in_each_of_their_forms() -> None:
     assert not is_named_in("nothing")
 
 
-def configuration(folder: Path, admin: int, servers: dict[str, FaultyServer], *, usernames: bool) -> Path:
-    """Three directories: company and branch, which both have the person, and club, which bars them by a group."""
+def configuration(folder: Path, admin: int, servers: dict[str, list[FaultyServer]], *, usernames: bool) -> Path:
+    """Company and branch have the person both; club bars them by a group; pair has two servers."""
     for name, text in (("caller", CALLER_PASSWORD), ("reader", READER_PASSWORD)):
         (folder / f"{name}.password").write_text(text)
         (folder / f"{name}.password").chmod(0o600)
@@ -69,10 +69,10 @@ def configuration(folder: Path, admin: int, servers: dict[str, FaultyServer], *,
         f"""
   - name: {name}
     preset: openldap
-    servers: ["{server.url}"]
+    servers: {json.dumps([each.url for each in found])}
     bind: {{dn: "{READER}", password_file: {folder}/reader.password}}
     users: {{bases: ["{PEOPLE}"]{groups.get(name, "")}}}"""
-        for name, server in servers.items()
+        for name, found in servers.items()
     )
     file.write_text(f"""\
 server: {{listen: "127.0.0.1:0"}}
@@ -86,6 +86,7 @@ endpoints:
   - {{path: /both, directories: [company, branch], {caller}}}
   - {{path: /club, directories: [club], {caller}}}
   - {{path: /company, directories: [company], {caller}}}
+  - {{path: /pair, directories: [pair], {caller}}}
 directories:{directories}
 """)
     return file
@@ -150,11 +151,13 @@ async def running(folder: Path, *, usernames: bool) -> AsyncIterator[Running]:
         FaultyServer(directory_with("anna", "bert", "carl")) as company,
         FaultyServer(directory_with("dora", "emil")) as branch,
         FaultyServer(directory_with("fritz", "gerd")) as club,
+        FaultyServer(directory_with("hanna", "ida")) as first,
+        FaultyServer(directory_with("hanna", "ida")) as second,
     ):
-        servers = {"company": company, "branch": branch, "club": club}
+        servers = {"company": [company], "branch": [branch], "club": [club], "pair": [first, second]}
         file = configuration(folder, admin, servers, usernames=usernames)
         async with ServeProcess(file) as service:
-            plays = {name: Play(server) for name, server in servers.items()}
+            plays = {name: Play(*found) for name, found in servers.items()}
             yield await Running(file, admin, service, plays).until_started()
 
 
@@ -186,6 +189,14 @@ class Witness:
         bridge.plays[directory].end()
         assert "reports" in await bridge.refresh(directory), name
 
+    async def pass_over(self, name: str, fault: Fault) -> None:
+        """A listing that fails at the first server and comes from the second; the first is set aside."""
+        bridge = self.bridge
+        bridge.plays["pair"].begin(fault, at_first_alone=True)
+        assert "reports" in await bridge.refresh("pair"), name
+        await self.look(f"{name} at one server", 0, is_logged=False)
+        bridge.plays["pair"].end()
+
     async def log_in(self, name: str, fault: Fault, *, status: int) -> None:
         """A login that is refused, or can't be decided."""
         bridge, count = self.bridge, len(self.bridge.service.lines)
@@ -205,18 +216,20 @@ async def suffer_everything(bridge: Running, witness: Witness) -> None:
         assert "reports" in await bridge.refresh(name)
     for name, fault in LISTING_FAULTS.items():
         await witness.suffer(name, fault)
+        await witness.suffer(f"{name} at both servers", fault, "pair")
+        await witness.pass_over(name, fault)
     for name, fault in BIND_FAULTS.items():
         await witness.log_in(name, fault, status=503)
     for name, fault in VERDICTS.items():
         await witness.log_in(name, fault, status=200)
     await withhold(bridge, witness)
     await confuse(bridge, witness)
-    inner = bridge.plays["club"].server.store.find(INNER_GROUP)
+    inner = bridge.plays["club"].servers[0].store.find(INNER_GROUP)
     assert inner is not None
     inner.attributes["member"].clear()  # type: ignore[attr-defined]
     count, found = len(bridge.service.lines), await bridge.refresh("club")
     await witness.look("members of a group that nobody sees", count, found, await bridge.control("GET", "/status"))
-    count, bridge.plays["branch"].server.on_bind = len(bridge.service.lines), refuses_service
+    count, bridge.plays["branch"].servers[0].on_bind = len(bridge.service.lines), refuses_service
     found = await bridge.refresh("branch")
     await witness.look("the service account refused", count, found, await bridge.control("GET", "/status"))
     found = await bridge.refresh("branch")
@@ -254,7 +267,7 @@ async def confuse(bridge: Running, witness: Witness) -> None:
     await bridge.post("/company", caller=UID, cmd="list")
     await bridge.post("/company", cmd=UID)
     await witness.look("requests", count)
-    store = bridge.plays["company"].server.store
+    store = bridge.plays["company"].servers[0].store
     twin = {"objectClass": ["inetOrgPerson"], "uid": [UID], "cn": [WORD], "mail": [f"{WORD}@example.com"]}
     store.add(f"cn={WORD} twin,{PEOPLE}", twin)
     count = len(lines)

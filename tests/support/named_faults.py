@@ -160,27 +160,32 @@ VERDICTS = {
 
 
 class Play:
-    """The faults of one server, one after the other."""
+    """The faults of one directory, one after the other."""
 
-    def __init__(self, server: FaultyServer) -> None:
-        self.server = server
-        self._entry = _person_of(server)
-        self._before = dict(self._entry.attributes)
+    def __init__(self, *servers: FaultyServer) -> None:
+        self.servers = servers
+        self._before = dict(_person_of(servers[0]).attributes)
 
-    def begin(self, fault: Fault) -> None:
-        """From now on the directory is in trouble."""
-        self.server.on_search, self.server.on_bind = fault.on_search, fault.on_bind
-        self.change(fault.attributes)
+    def begin(self, fault: Fault, *, at_first_alone: bool = False) -> None:
+        """From now on the directory is in trouble, or its first server."""
+        for server in self.servers[: 1 if at_first_alone else None]:
+            server.on_search, server.on_bind = fault.on_search, fault.on_bind
+            _change(server, {**self._before, **fault.attributes})
 
     def change(self, attributes: Mapping[str, list[bytes]]) -> None:
         """The person's entry holds this instead."""
-        assert isinstance(self._entry.attributes, dict)
-        self._entry.attributes.clear()
-        self._entry.attributes.update({**self._before, **attributes})
+        self.begin(Fault(attributes))
 
     def end(self) -> None:
         """The directory is well."""
         self.begin(Fault())
+
+
+def _change(server: FaultyServer, attributes: Mapping[str, Sequence[bytes]]) -> None:
+    found = _person_of(server).attributes
+    assert isinstance(found, dict)
+    found.clear()
+    found.update(attributes)
 
 
 def _person_of(server: FaultyServer) -> StoredEntry:
