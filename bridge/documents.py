@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from bridge.snapshots.store import Snapshot
 
 
-def render_health(health: Health) -> dict[str, object]:
-    """How each endpoint fares, and what is wrong."""
+def render_health(health: Health, *, with_names: bool = False) -> dict[str, object]:
+    """How each endpoint fares, and what is wrong; names of persons are for the control socket alone."""
     return {
         "status": health.status.value,
         "endpoints": [
@@ -31,7 +31,7 @@ def render_health(health: Health) -> dict[str, object]:
                     {
                         "code": problem.code,
                         "directory": problem.directory,
-                        "message": problem.message,
+                        "message": (problem.full_message if with_names else "") or problem.message,
                         "remedy": problem.remedy,
                         "since": render_time(problem.since_s),
                     }

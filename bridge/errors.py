@@ -3,6 +3,9 @@
 A refusal (a wrong password) is a value, see `bridge.model`; an exception says that something could not be found out.
 This module knows neither HTTP nor LDAP: the HTTP status of a code stands in `bridge.mailstore`.
 
+What may name a person is kept apart: in `subject`, and in the words of a server, `diagnostic_message`. Neither
+`detail`, `remedy` nor `message` holds any of it; `full_message` holds all, for whoever has shown who they are.
+
 BridgeError
 ├─ ConfigurationError
 ├─ RequestError: Malformed, UnknownCommand, CallerRejected, CallerElsewhere, TooLarge, NoEndpoint, UnknownDirectory,
@@ -40,10 +43,18 @@ class BridgeError(Exception):
     retry_after_s: float | None = None
     """When it makes sense to try again, where that is known."""
 
-    def __init__(self, detail: str = "", *, remedy: str = "") -> None:
+    def __init__(self, detail: str = "", *, remedy: str = "", subject: str = "") -> None:
         super().__init__(detail)
         self.detail = detail
+        """What happened, without the name of a person."""
         self.remedy = remedy
+        self.subject = subject
+        """Whom or what it is about, where that may name a person: the DN of an entry, an id, a URI; or nothing."""
+
+    @property
+    def full_detail(self) -> str:
+        """What happened, and to whom."""
+        return f"{self.detail} ({self.subject!r})" if self.subject else self.detail
 
     @property
     def where(self) -> str:
@@ -52,9 +63,17 @@ class BridgeError(Exception):
 
     @property
     def message(self) -> str:
-        """What happened, where, and what to do, in sentences that hold no secret."""
+        """What happened, where, and what to do, in sentences that hold neither a secret nor the name of a person."""
+        return self._tell(self.detail)
+
+    @property
+    def full_message(self) -> str:
+        """The same with the subject and the server's own words, which may name persons; no secret either."""
+        return self._tell(self.full_detail)
+
+    def _tell(self, detail: str) -> str:
         place = f" {self.where}" if self.where else ""
-        happened = f"{self.summary}{place}: {self.detail}" if self.detail else f"{self.summary}{place}"
+        happened = f"{self.summary}{place}: {detail}" if detail else f"{self.summary}{place}"
         sentences = (happened, self.remedy)
         return " ".join(text if text.endswith((".", "!", "?")) else f"{text}." for text in sentences if text)
 
@@ -81,10 +100,9 @@ class ConfigurationError(BridgeError):
         super().__init__("\n".join(problems))
         self.problems = problems
 
-    @property
-    def message(self) -> str:
+    def _tell(self, detail: str) -> str:
         """Every fault on a line of its own."""
-        return "\n".join(self.problems)
+        return detail
 
 
 class RequestError(BridgeError):
@@ -162,12 +180,14 @@ class DirectoryError(BridgeError):
         result_code: int | None = None,
         diagnostic_message: str = "",
         remedy: str = "",
+        subject: str = "",
     ) -> None:
-        super().__init__(detail, remedy=remedy)
+        super().__init__(detail, remedy=remedy, subject=subject)
         self.directory = directory
         self.server = server
         self.result_code = result_code
         self.diagnostic_message = diagnostic_message
+        """The server's own words, which may hold the DN that it was asked about."""
         self.parts: tuple[DirectoryError, ...] = ()
         """What each server has said, where the error stands for several."""
 
@@ -176,6 +196,14 @@ class DirectoryError(BridgeError):
         copy = super().kept()
         copy.parts = tuple(copy if part is self else part.kept() for part in self.parts)
         return copy
+
+    @property
+    def full_detail(self) -> str:
+        """What happened, the server's own words, and to whom; where it stands for several servers, that of each."""
+        if self.parts and not any(part is self for part in self.parts):
+            return _list_servers((part, part.full_detail) for part in self.parts)
+        said = f"{self.detail}, {self.diagnostic_message}" if self.diagnostic_message else self.detail
+        return f"{said} ({self.subject!r})" if self.subject else said
 
     @property
     def where(self) -> str:
@@ -209,6 +237,13 @@ class SecretWithheld(DirectoryRefused):
 
     refused_at: tuple[str, ...] = ()
     """The servers that have refused it, by their URLs."""
+    quoting: str = ""
+    """What happened, with the words of each of them."""
+
+    @property
+    def full_detail(self) -> str:
+        """What happened, and the servers' own words."""
+        return self.quoting or super().full_detail
 
 
 class SearchIncomplete(DirectoryError):
@@ -278,10 +313,9 @@ class ServiceError(BridgeError):
         self.service_code = service_code
         self.is_temporary = is_temporary
 
-    @property
-    def message(self) -> str:
+    def _tell(self, detail: str) -> str:
         """What the service said."""
-        return self.detail
+        return detail
 
 
 class EntryUnusable(BridgeError):
@@ -307,11 +341,15 @@ def summarize(failures: Iterable[DirectoryError]) -> DirectoryError:
     if len({_kind_of(leaf) for leaf in leaves}) == 1 and not isinstance(first, DirectoryUnavailable):
         first.parts = leaves
         return first
-    detail = "no server answers: " + "; ".join(f"{leaf.server}: {leaf.detail}" for leaf in leaves)
+    detail = _list_servers((leaf, leaf.detail) for leaf in leaves)
     error = DirectoryUnavailable(detail, directory=first.directory, remedy=first.remedy)
     error.parts = leaves
     error.__cause__ = first
     return error
+
+
+def _list_servers(details: Iterable[tuple[DirectoryError, str]]) -> str:
+    return "no server answers: " + "; ".join(f"{failure.server}: {detail}" for failure, detail in details)
 
 
 def _kind_of(error: DirectoryError) -> tuple[type[DirectoryError], int | None]:

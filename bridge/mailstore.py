@@ -160,13 +160,16 @@ def render_verdict(verdict: Verdict) -> bytes:
 
 
 def render_error(error: BridgeError, request_id: str) -> Reply:
-    """The answer that tells the administrator what is wrong, and never a secret."""
+    """The answer that tells the administrator what is wrong, and about whom, and never a secret.
+
+    It goes to callers who have shown their password, and to the control socket; nobody else makes a directory fail.
+    """
     status = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), 500)
     fields = {"error": error.code, "request_id": request_id}
     if status == 500:  # noqa: PLR2004 - what a bug is about is for the log alone
         fields["error"] = "internal"
     else:
-        fields["message"] = re.sub(r"[\x00-\x1f\x7f]+", " ", error.message)[:_MESSAGE_LIMIT_CHARACTERS]
+        fields["message"] = re.sub(r"[\x00-\x1f\x7f]+", " ", error.full_message)[:_MESSAGE_LIMIT_CHARACTERS]
     headers: tuple[tuple[str, str], ...] = ()
     if status == 401:  # noqa: PLR2004
         headers = (("WWW-Authenticate", CHALLENGE),)

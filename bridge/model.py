@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from bridge.renewal import explain
 
 if TYPE_CHECKING:
+    from bridge.errors import BridgeError
     from bridge.renewal import Renewed
 
 
@@ -182,6 +183,16 @@ class Problem:
     remedy: str
     since_s: float
     """Seconds since 1970."""
+    full_message: str = ""
+    """The message with names of persons, for whoever has shown who they are; nothing where it is the same."""
+
+
+def error_problem(
+    error: BridgeError, directory: str, since_s: float, *, code: str | None = None, beginning: str = ""
+) -> Problem:
+    """The problem that an error is, or that `beginning` makes of it; without a name where it may be seen by all."""
+    message, full_message = f"{beginning}{error.message}", f"{beginning}{error.full_message}"
+    return Problem(code or error.code, directory, message, error.remedy, since_s, full_message)
 
 
 def file_problem(source: Renewed[Any], directory: str) -> Problem | None:

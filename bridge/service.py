@@ -188,7 +188,7 @@ class Bridge:
                 await act()
             except Exception as error:  # noqa: BLE001 - a bug in one refresh must not end all that would follow
                 if not isinstance(error, BridgeError):
-                    bug = BridgeError(f"{type(error).__name__}: {error}", remedy="Please report it.")
+                    bug = BridgeError(type(error).__name__, subject=str(error), remedy="Please report it.")
                     self._observe(RefreshFailed(directory, bug, 0.0))
                 await wait(min(retry_s, retry_at_most_s))
                 retry_s = min(2 * retry_s, _RETRY_LONGEST_S)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from bridge.model import Problem
+from bridge.model import Problem, error_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,8 +86,10 @@ class LoginHealth:
         failing = self._failing.get(directory)
         if failing is not None and failing.error is not None:
             if self._clock.monotonic_s() - failing.last_s < _TOLD_FOR_S:
-                message = f"Logins can't be checked ({failing.count} since then): {failing.error.message}"
-                yield Problem("logins_failing", directory, message, failing.error.remedy, failing.since_s)
+                beginning = f"Logins can't be checked ({failing.count} since then): "
+                yield error_problem(
+                    failing.error, directory, failing.since_s, code="logins_failing", beginning=beginning
+                )
             else:
                 del self._failing[directory]
         since_s = self._outages_s.get(directory)

@@ -229,7 +229,7 @@ async def check_replicas(source: DirectorySource, users: Sequence[User]) -> list
         try:
             counts[server] = await count_known(source, users, server)
         except DirectoryError as error:
-            found.append(Check("replica", source.name, server, "warning", f"can't be asked: {error.detail}"))
+            found.append(Check("replica", source.name, server, "warning", f"can't be asked: {error.full_detail}"))
     is_known = any(counts.values())
     return found + [
         _describe_replica(source, server, (count, len(users)), is_known=is_known) for server, count in counts.items()
@@ -308,7 +308,7 @@ def _describe_users(listing: DirectoryListing) -> Iterator[Check]:
 
 
 def _failed(name: str, directory: str, server: str, error: BridgeError) -> Check:
-    return Check(name, directory, server, "failed", f"{error.summary}: {error.detail}", error.remedy)
+    return Check(name, directory, server, "failed", f"{error.summary}: {error.full_detail}", error.remedy)
 
 
 def _row(check: Check) -> tuple[str | tuple[str, ...], ...]:

@@ -56,10 +56,10 @@ def explain(error: Exception) -> Ending:
         case ServiceError():
             default = UNAVAILABLE if error.is_temporary else FINDINGS
             exit_code = _SERVICE_EXIT_CODES.get(error.service_code, default)
-            return Ending(exit_code, error.service_code, (error.message,))
+            return Ending(exit_code, error.service_code, (error.full_message,))
         case BridgeError():
             exit_code = next((_EXIT_CODES[kind] for kind in type(error).__mro__ if kind in _EXIT_CODES), BUG)
-            return Ending(exit_code, error.code, (error.message,))
+            return Ending(exit_code, error.code, (error.full_message,))
         case click.ClickException():
             return Ending(error.exit_code, "usage", _describe_usage(error))
         case OSError():

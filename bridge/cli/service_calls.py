@@ -96,7 +96,8 @@ def _open_kept(loaded: Loaded) -> SnapshotStore:
 async def _do(loaded: Loaded, work: Work, store: SnapshotStore) -> dict[str, Any]:
     """Works on what is kept; what happens stands in the log on standard error."""
     log = loaded.configuration.log
-    write = log_observer(make_logger(log.level, log.format, sys.stderr, os.environ), usernames=log.usernames)
+    logger = make_logger(log.level, log.format, sys.stderr, os.environ, usernames=log.usernames)
+    write = log_observer(logger, usernames=log.usernames)
 
     def observe(event: Event) -> None:
         if isinstance(event, RemovalsApproved | RemovalsReset):  # what the operator does, and nothing of servers

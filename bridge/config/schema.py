@@ -111,7 +111,7 @@ class LogSection(Section):
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
     format: Literal["auto", "json", "text"] = Field("auto", description="auto: JSON unless on a terminal.")
-    usernames: bool = Field(True, description="Whether user names stand in the log.")
+    usernames: bool = Field(True, description="Whether people may be named in the log, and servers quoted.")
 
 
 class CallerSection(Section):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bridge.errors import SnapshotMissing, StateLost
 from bridge.events import NamesContested
 from bridge.mailstore import ListAnswer, compress
-from bridge.model import EndpointHealth, Problem, Status
+from bridge.model import EndpointHealth, Problem, Status, error_problem
 from bridge.removals.model import HeldBy
 from bridge.roster.comparison import find_claims
 from bridge.roster.merging import MergedListing, merge_rosters
@@ -195,10 +195,9 @@ def _are_same(rosters: tuple[Roster, ...], others: tuple[Roster, ...]) -> bool:
 def _problems(directory: DirectorySnapshots, now_s: float) -> Iterator[Problem]:
     name, failure, snapshot = directory.source.name, directory.failure, directory.last_good
     if failure is not None:
-        yield Problem(failure.code, name, failure.message, failure.remedy, directory.failing_since_s or now_s)
+        yield error_problem(failure, name, directory.failing_since_s or now_s)
     elif snapshot is None and not directory.has_answered:
-        missing = SnapshotMissing("the first listing has not ended", remedy="Wait for it.")
-        yield Problem(missing.code, name, missing.message, missing.remedy, now_s)
+        yield error_problem(SnapshotMissing("the first listing has not ended", remedy="Wait for it."), name, now_s)
     if snapshot is not None and snapshot.guard.withheld:
         withheld = snapshot.guard.withheld
         message = f"{len(withheld)} removals are withheld: the users stay in the answer as they were."
@@ -209,4 +208,4 @@ def _problems(directory: DirectorySnapshots, now_s: float) -> Iterator[Problem]:
         yield Problem("removals_withheld", name, message, remedy, since_s or now_s)
     yield from directory.source.directory.problems
     for error, stranger_since_s in directory.replicas.strangers.values():
-        yield Problem(error.code, name, error.message, error.remedy, stranger_since_s)
+        yield error_problem(error, name, stranger_since_s)

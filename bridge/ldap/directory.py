@@ -168,7 +168,7 @@ class LdapDirectory:
                 response = await connection.bind(dn, password, messages.ASK_FOR_PASSWORD_POLICY)
         except DirectoryUnavailable as error:
             connection.abort()
-            raise self._unanswered(server, f"before {error.detail}") from error
+            raise self._unanswered(server, f"before {error.detail}", error.diagnostic_message) from error
         except BaseException:
             connection.abort()
             raise
@@ -182,7 +182,7 @@ class LdapDirectory:
         self._binds.keep(server, connection)
         return result
 
-    def _unanswered(self, server: ServerAddress, when: str) -> OutcomeUnknown:
+    def _unanswered(self, server: ServerAddress, when: str, said: str = "") -> OutcomeUnknown:
         """The error for a bind that was sent and not answered; its server is set aside."""
         self._binds.suspect(server)
         self._lookups.retire(server)
@@ -190,6 +190,7 @@ class LdapDirectory:
             f"the user bind was not answered {when}",
             directory=self.name,
             server=server.url,
+            diagnostic_message=said,
             remedy="Check the load of the server, and whether it can check passwords itself or asks another for it.",
         )
         self._servers.set_aside(server, failure, is_of_bind=True)

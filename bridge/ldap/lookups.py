@@ -15,8 +15,16 @@ from bridge.errors import DirectoryError, DirectoryUnavailable, SearchIncomplete
 from bridge.ldap.ages import Ages
 from bridge.ldap.entries import find_long_name
 from bridge.ldap.ranges import complete_ranges
-from bridge.ldap.references import find_needed
-from bridge.ldap.results import NO_SUCH_OBJECT, OVERLOADED, SIZE_LIMIT_EXCEEDED, SUCCESS, long_name_error, search_error
+from bridge.ldap.references import find_needed, server_of
+from bridge.ldap.results import (
+    NO_SUCH_OBJECT,
+    OVERLOADED,
+    SIZE_LIMIT_EXCEEDED,
+    SUCCESS,
+    describe_place,
+    long_name_error,
+    search_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -213,13 +221,15 @@ class LookupConnections:
         """The entries that an answer stands for. Raises what the answer says instead."""
         connection, exchange, response = answer
         if not _is_answer(answer, search):
-            raise search_error(response, connection.peer, search.base)
+            raise search_error(response, connection.peer, search)
         if response.result_code == NO_SUCH_OBJECT:
             return ()
         needed = find_needed(exchange.references, self._settings) if exchange.references else None
         if needed is not None:
+            where, subject = describe_place(search)
             raise SearchIncomplete(
-                f"the search below {search.base!r} refers to {needed}",
+                f"the search {where} refers to {server_of(needed)}",
+                subject=", ".join(filter(None, (subject, needed))),
                 directory=self._settings.directory,
                 server=connection.peer.server,
                 remedy="Configure that server as a directory, or set `referrals: ignore` if nobody in there matters.",

@@ -15,8 +15,8 @@ from bridge.events import ListingProgressed
 from bridge.ldap import messages
 from bridge.ldap.entries import find_long_name
 from bridge.ldap.ranges import complete_ranges
-from bridge.ldap.references import find_needed
-from bridge.ldap.results import SUCCESS, long_name_error, search_error
+from bridge.ldap.references import find_needed, server_of
+from bridge.ldap.results import SUCCESS, describe_place, long_name_error, search_error
 from bridge.syntax.ber import BerError
 
 if TYPE_CHECKING:
@@ -133,9 +133,9 @@ class PagedSearch:
         """The page, once everything about it has been found in order."""
         response = await self._wait(exchange)
         if response.result_code != SUCCESS or response.referrals:
-            raise search_error(response, self._connection.peer, search.base)
+            raise search_error(response, self._connection.peer, search)
         if response.diagnostic_message:
-            raise self._incomplete(search, f"a page came with the message {response.diagnostic_message!r}")
+            raise self._incomplete(search, "a page came with a message", said=response.diagnostic_message)
         self._check_references(search, exchange)
         if self._connection.has_long_names and (name := find_long_name(exchange.entries)) is not None:
             raise long_name_error(name, self._connection.peer)
@@ -170,8 +170,9 @@ class PagedSearch:
         if needed is not None:
             raise self._incomplete(
                 search,
-                f"the server refers to {needed} for some of the entries",
+                f"the server refers to {server_of(needed)} for some of the entries",
                 "Configure that server as a directory, or set `referrals: ignore` if nobody in there matters.",
+                subject=needed,
             )
         self.ignored_reference_count += len(exchange.references)
 
@@ -195,8 +196,18 @@ class PagedSearch:
         search: SearchRequest,
         detail: str,
         remedy: str = _LOOK_INTO_LOG,
+        *,
+        said: str = "",
+        subject: str = "",
     ) -> SearchIncomplete:
+        """`said` are the server's own words, and `subject` whatever else may name a person."""
         peer = self._connection.peer
+        where, entry = describe_place(search)
         return SearchIncomplete(
-            f"{detail} (below {search.base!r})", directory=peer.directory, server=peer.server, remedy=remedy
+            f"{detail} ({where})",
+            directory=peer.directory,
+            server=peer.server,
+            diagnostic_message=said,
+            remedy=remedy,
+            subject=", ".join(filter(None, (entry, subject))),
         )

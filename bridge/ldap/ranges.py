@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bridge.ldap.settings import Limits
 
 _OPTION = ";range="
+_SHOWN_CHARACTERS = 100
 _RANGE = re.compile(r"(?P<attribute>.+);range=(?P<first>\d{1,10})-(?P<last>\d{1,10}|\*)")
 
 
@@ -74,7 +75,7 @@ class _RangeReader:
     def pieces_of(self, entry: Entry) -> list[_Piece]:
         """The pieces that an answer holds, one of an attribute at most. Raises `SearchIncomplete`."""
         if dn_key(entry.dn) != dn_key(self._dn):
-            raise self.incomplete(f"values of another entry came, of {entry.dn!r}")
+            raise self.incomplete("values of another entry came", of=entry.dn)
         pieces = [self._parse(name, values) for name, values in entry.attributes.items() if _OPTION in name]
         if len({piece.attribute for piece in pieces}) != len(pieces):
             raise self.incomplete("two ranges of one attribute came at once")
@@ -105,7 +106,7 @@ class _RangeReader:
         exchange = self._connection.send_search(search)
         response = await self._connection.wait(exchange)
         if response.result_code != SUCCESS:
-            raise search_error(response, self._connection.peer, self._dn)
+            raise search_error(response, self._connection.peer, search)
         pieces = [piece for entry in exchange.entries for piece in self.pieces_of(entry)]
         if len(pieces) != 1:
             raise self.incomplete(f"{wanted} was asked for and did not come")
@@ -114,17 +115,18 @@ class _RangeReader:
     def _parse(self, name: str, values: Sequence[bytes]) -> _Piece:
         found = _RANGE.fullmatch(name)
         if found is None:
-            raise self.incomplete(f"{name[:100]!r} is no range")
+            raise self.incomplete("what was sent as a range is none", of=name[:_SHOWN_CHARACTERS])
         first, is_last = int(found["first"]), found["last"] == "*"
         if not is_last and (not values or int(found["last"]) != first + len(values) - 1):
             raise self.incomplete(f"{name} came with {len(values)} values")
         return _Piece(found["attribute"], first, values, is_last)
 
-    def incomplete(self, detail: str) -> SearchIncomplete:
-        """The error that says what is wrong with the entry's ranges."""
+    def incomplete(self, detail: str, of: str = "") -> SearchIncomplete:
+        """The error that says what is wrong with the entry's ranges; `of` is what came instead."""
         peer = self._connection.peer
         return SearchIncomplete(
-            f"{detail} ({self._dn!r})",
+            detail,
+            subject=", ".join(filter(None, (self._dn, of))),
             directory=peer.directory,
             server=peer.server,
             remedy="Look into the server's log.",

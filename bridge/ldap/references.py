@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _URI_MAX_CHARACTERS = 8 * 1024
 _SHOWN_CHARACTERS = 200
+_SERVER = re.compile(r"(ldaps?://[a-z0-9.:\[\]-]+)(?:[/?].*)?", re.IGNORECASE | re.DOTALL)
 _LDAP_URL = re.compile(r"ldaps?://[^/?]*/([^?]*)", re.IGNORECASE)
 
 
@@ -37,6 +38,12 @@ def is_ignored(uri: str, ignored: Iterable[str]) -> bool:
 
 def _is_of_domain(rdn: Iterable[tuple[str, str]]) -> bool:
     return all(kind == "dc" for kind, _ in rdn)
+
+
+def server_of(uri: str) -> str:
+    """The scheme, the host and the port of a URI (RFC 4516 §2): what follows may be the entry of a person."""
+    found = _SERVER.fullmatch(uri)
+    return found[1] if found is not None else "another server"
 
 
 def find_needed(uris: Iterable[str], settings: LdapSettings) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ldap3.core.results import RESULT_CODES
 
-from bridge.directory import BindResult
+from bridge.directory import BindResult, Scope
 from bridge.errors import (
     DirectoryError,
     DirectoryRefused,
@@ -30,9 +30,11 @@ from bridge.ldap.bind_causes import (
     speaks_of_trouble,
 )
 from bridge.ldap.entries import DN_MAX_BYTES
+from bridge.ldap.references import server_of
 from bridge.model import Rejection
 
 if TYPE_CHECKING:
+    from bridge.directory import SearchRequest
     from bridge.ldap.connection import Peer
     from bridge.ldap.messages import Response
 
@@ -111,10 +113,8 @@ _NEEDS_TLS = re.compile(r"\bSSF\b")  # 389 DS: "Minimum SSF not met.", with resu
 
 
 def describe_result(response: Response) -> str:
-    """The result in words: its name, its number, and what the server added."""
-    name = RESULT_CODES.get(response.result_code, "unknown result")
-    added = f", {response.diagnostic_message}" if response.diagnostic_message else ""
-    return f"{name} ({response.result_code}){added}"
+    """The result by its name and number. What the server adds may name a person, and is the error's to tell apart."""
+    return f"{RESULT_CODES.get(response.result_code, 'unknown result')} ({response.result_code})"
 
 
 def judge_user_bind(response: Response, peer: Peer) -> BindResult:
@@ -225,10 +225,25 @@ def _sasl_bind_error(response: Response, peer: Peer, mechanism: str) -> Director
     return _bind_error(response, peer, DirectoryUnavailable)
 
 
-def search_error(response: Response, peer: Peer, base: str) -> DirectoryError:
-    """Why a search below `base` gave no complete result."""
-    code = response.result_code
-    place = f"the search below {base!r} ended with"
+def describe_place(search: SearchRequest) -> tuple[str, str]:
+    """Where a search looks, in words, and whom that names: bases are configured, an entry read alone is somebody's."""
+    return ("at one entry", search.base) if _is_of_one_entry(search) else (f"below {search.base!r}", "")
+
+
+def _is_of_one_entry(search: SearchRequest) -> bool:
+    return search.scope is Scope.BASE and bool(search.base)
+
+
+def search_error(response: Response, peer: Peer, search: SearchRequest) -> DirectoryError:
+    """Why a search gave no complete result."""
+    where, subject = describe_place(search)
+    error = _judge_search(response, peer, search, where)
+    error.subject = ", ".join(filter(None, (subject, error.subject)))
+    return error
+
+
+def _judge_search(response: Response, peer: Peer, search: SearchRequest, where: str) -> DirectoryError:
+    code, place = response.result_code, f"the search {where} ended with"
     if code in (SIZE_LIMIT_EXCEEDED, TIME_LIMIT_EXCEEDED, ADMIN_LIMIT_EXCEEDED):
         return _error(SearchIncomplete, place, response, peer, _LIMITS)
     if code == REFERRAL:
@@ -236,9 +251,8 @@ def search_error(response: Response, peer: Peer, base: str) -> DirectoryError:
         return _error(SearchIncomplete, place, response, peer, remedy)
     if code == NO_SUCH_OBJECT:
         remedy = "Check users.bases, and that the service account may see this entry."
-        return _error(
-            SearchInvalid, f"the search base {base!r} does not exist or can't be seen:", response, peer, remedy
-        )
+        missing = "the entry" if _is_of_one_entry(search) else f"the search base {search.base!r}"
+        return _error(SearchInvalid, f"{missing} does not exist or can't be seen:", response, peer, remedy)
     if code == INSUFFICIENT_ACCESS_RIGHTS:
         return _error(DirectoryRefused, place, response, peer, _RIGHTS)
     if code in (STRONGER_AUTH_REQUIRED, CONFIDENTIALITY_REQUIRED):
@@ -253,7 +267,8 @@ def search_error(response: Response, peer: Peer, base: str) -> DirectoryError:
 def long_name_error(beginning: str, peer: Peer) -> SearchIncomplete:
     """The error for an entry whose DN is too long to be compared with others."""
     return SearchIncomplete(
-        f"the DN that begins with {beginning!r} is longer than {DN_MAX_BYTES} bytes",
+        f"the DN of an entry is longer than {DN_MAX_BYTES} bytes",
+        subject=f"{beginning}…",
         directory=peer.directory,
         server=peer.server,
         remedy="Leave this entry out by users.filter or users.bases.",
@@ -282,8 +297,9 @@ def _error(kind: type[DirectoryError], happened: str, response: Response, peer: 
         result_code=response.result_code,
         diagnostic_message=response.diagnostic_message,
         remedy=remedy,
+        subject=", ".join(response.referrals),
     )
 
 
 def _places(response: Response) -> str:
-    return ", ".join(response.referrals) or "the server named none"
+    return ", ".join(dict.fromkeys(map(server_of, response.referrals))) or "the server named none"

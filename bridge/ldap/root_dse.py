@@ -36,7 +36,7 @@ async def read_root_dse(connection: Connection) -> RootDSE | None:
     exchange = connection.send_search(_READ_ROOT_DSE)
     response = await connection.wait(exchange)
     if response.result_code in ASK_ANOTHER_SERVER:
-        raise search_error(response, connection.peer, "")
+        raise search_error(response, connection.peer, _READ_ROOT_DSE)
     if response.result_code != SUCCESS or not exchange.entries:
         return None
     return _parse_root_dse(exchange.entries[0], connection.peer.server)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable, summarize
 from bridge.events import ServerRestored, ServerSetAside, ServersKnown
-from bridge.model import Problem
+from bridge.model import error_problem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bridge.clock import Clock
     from bridge.events import Observer
     from bridge.ldap.settings import ServerAddress
+    from bridge.model import Problem
 
 T = TypeVar("T")
 
@@ -274,12 +275,12 @@ class Servers:
         if len(self._absent) == len(self._servers):
             return ()  # then the directory itself fails
         return tuple(
-            Problem(
-                "server_failing",
+            error_problem(
+                absence.error,
                 self._directory,
-                f"{server.url} is set aside, and the other servers are asked: {absence.error.message}",
-                absence.error.remedy,
                 date_s - (now_s - absence.since_s),
+                code="server_failing",
+                beginning=f"{server.url} is set aside, and the other servers are asked: ",
             )
             for server, absence in lasting.items()
         )

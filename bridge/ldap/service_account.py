@@ -215,6 +215,7 @@ class ServiceAccount:
             diagnostic_message=answer.diagnostic_message,
             remedy=f"{answer.remedy} {_TRY_AT_ONCE}",
         )
+        error.quoting = _explain(found, quote=True)
         error.refused_at = tuple(refusal.server for refusal in found.refusals)
         raise error
 
@@ -232,10 +233,10 @@ def _find_cause(response: Response, peer: Peer) -> Cause:
     return Cause.SET_UP if is_unwilling or rejection in _NOT_OF_THE_ACCOUNT else Cause.ACCOUNT
 
 
-def _explain(found: Withheld) -> str:
-    """What was refused where and when, and how long the account is not bound."""
+def _explain(found: Withheld, *, quote: bool = False) -> str:
+    """What was refused where and when, and how long the account is not bound; servers' own words if `quote` says so."""
     is_secret = any(refusal.answer.cause is Cause.SECRET for refusal in found.refusals)
-    places = " and ".join(map(_place, found.refusals))
+    places = " and ".join(_place(refusal, quote=quote) for refusal in found.refusals)
     return (
         f"the service account is not bound before {_render_time(found.until_date_s)}, "
         f"{'so that the directory does not lock it' if is_secret else 'as it would be refused again'}: "
@@ -243,8 +244,10 @@ def _explain(found: Withheld) -> str:
     )
 
 
-def _place(refusal: Refusal) -> str:
-    return f"{refusal.server} at {_render_time(refusal.date_s)} ({refusal.answer.said})"
+def _place(refusal: Refusal, *, quote: bool) -> str:
+    answer = refusal.answer
+    said = f"{answer.said}, {answer.diagnostic_message}" if quote and answer.diagnostic_message else answer.said
+    return f"{refusal.server} at {_render_time(refusal.date_s)} ({said})"
 
 
 def _render_time(date_s: float) -> str:

@@ -62,7 +62,7 @@ class Answer:
 
     cause: Cause
     said: str
-    """The result in words."""
+    """The result in words, but for the server's own."""
     remedy: str = ""
     result_code: int | None = None
     diagnostic_message: str = ""

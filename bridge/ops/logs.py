@@ -34,6 +34,7 @@ from bridge.events import (
 )
 from bridge.model import Accepted, Rejection
 from bridge.ops.line_writer import LineWriter
+from bridge.ops.tracebacks import drop_words
 from bridge.syntax.controls import escape_controls, escape_in_json
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger, Processor
 
+    from bridge.errors import BridgeError
     from bridge.events import Event, Observer
     from bridge.model import Report
 
@@ -53,10 +55,17 @@ _NAMED_MAX_COUNT = 10
 """So many user names stand in one line."""
 
 
-def make_logger(level: str, form: str, stream: TextIO, environment: Mapping[str, str]) -> FilteringBoundLogger:
-    """A logger that writes to `stream`: JSON, or readable text where `form` says so or a terminal listens."""
+def make_logger(
+    level: str, form: str, stream: TextIO, environment: Mapping[str, str], *, usernames: bool = True
+) -> FilteringBoundLogger:
+    """A logger that writes to `stream`: JSON, or readable text where `form` says so or a terminal listens.
+
+    Without `usernames`, exceptions are told without their words, which may quote somebody's name.
+    """
     as_text = form == "text" or (form == "auto" and stream.isatty())
     processors: list[Processor] = [_add_level_and_time]
+    if not usernames:
+        processors.append(drop_words)
     if as_text:
         # Security: where rich is installed, structlog would draw tracebacks by it, with the local variables.
         colors, plain = stream.isatty() and not environment.get("NO_COLOR"), structlog.dev.plain_traceback
@@ -127,19 +136,26 @@ def _log_directory(logger: FilteringBoundLogger, event: Event, *, usernames: boo
                 "refresh.failed",
                 directory=directory,
                 code=error.code,
-                error=error.message,
+                error=_words_of(error, usernames=usernames),
                 duration_s=round(duration_s, 3),
                 answered_stale=stale_age_s is not None,
             )
         case ServerSetAside(directory, server, error, pause_s):
-            logger.warning("server.set_aside", directory=directory, server=server, error=error.message, pause_s=pause_s)
+            words = _words_of(error, usernames=usernames)
+            logger.warning("server.set_aside", directory=directory, server=server, error=words, pause_s=pause_s)
         case ServerRestored():
             logger.info("server.restored", **event._asdict())
         case DiscoveryFailed(directory, error, known_count):
-            logger.warning("discovery.failed", directory=directory, error=error.message, known_count=known_count)
+            words = _words_of(error, usernames=usernames)
+            logger.warning("discovery.failed", directory=directory, error=words, known_count=known_count)
         case ServersKnown(directory, servers, were_discovered):
             tell = logger.info if were_discovered else logger.debug
             tell("servers.known", directory=directory, servers=servers)
+
+
+def _words_of(error: BridgeError, *, usernames: bool) -> str:
+    """What to say of an error: whom it is about, and a server's own words, only where names may stand in the log."""
+    return error.full_message if usernames else error.message
 
 
 def _log_files(logger: FilteringBoundLogger, event: FilesTaken | FilesUnusable) -> None:
@@ -216,7 +232,7 @@ def _log_request(logger: FilteringBoundLogger, event: RequestAnswered, *, userna
         logger.debug("request.challenged", **fields)
         return
     if event.error is not None:
-        fields |= {"code": event.error.code, "error": event.error.message}
+        fields |= {"code": event.error.code, "error": _words_of(event.error, usernames=usernames)}
     (logger.warning if event.error is not None else logger.info)("request.answered", **fields)
 
 

@@ -57,10 +57,11 @@ class Service:
         loaded.require(())
         configuration = loaded.configuration
         self.configuration = configuration
+        log = configuration.log
         self.logger: FilteringBoundLogger = make_logger(
-            configuration.log.level, configuration.log.format, stderr, environment
+            log.level, log.format, stderr, environment, usernames=log.usernames
         )
-        route_library_logs(self.logger, configuration.log.level)
+        route_library_logs(self.logger, log.level)
         self._registry = CollectorRegistry()
         observers = (
             log_observer(self.logger, usernames=configuration.log.usernames),

@@ -116,7 +116,11 @@ class ControlHandler:
                     "reports": [render_report(report) for report in await self._bridge.reports(name)],
                 }
             )
-        return {**render_health(self._bridge.health()), "version": __version__, "directories": directories}
+        return {
+            **render_health(self._bridge.health(), with_names=True),
+            "version": __version__,
+            "directories": directories,
+        }
 
     async def _files(self, _body: dict[str, Any]) -> dict[str, object]:
         return self._describe_files()
@@ -138,7 +142,7 @@ class ControlHandler:
         try:
             found["report"] = render_report(await self._bridge.refresh(directory))
         except BridgeError as error:  # the approval stays, and the next refresh that succeeds carries it out
-            found["message"] = error.message
+            found["message"] = error.full_message
         return found
 
     async def _reset(self, body: dict[str, Any]) -> dict[str, object]:

@@ -200,4 +200,4 @@ def _clauses(tree: Filter) -> Iterator[Filter]:
 
 
 def _unconfirmed(error: BridgeError) -> Finding:
-    return Finding(RemovalReason.UNCONFIRMED, error.message)
+    return Finding(RemovalReason.UNCONFIRMED, error.full_message)

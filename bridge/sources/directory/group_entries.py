@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bridge.directory import NO_SUCH_OBJECT, Scope, SearchRequest
 from bridge.errors import SearchIncomplete, SearchInvalid
 from bridge.sources.directory.groups import OBJECT_SID
+from bridge.syntax.dn import dn_key
 from bridge.syntax.filters import Equal, Or, Present
 
 if TYPE_CHECKING:
@@ -98,17 +99,25 @@ class GroupReader(ABC):
                 yield entry
             await asyncio.sleep(0)
 
-    def incomplete(self, detail: str, remedy: str = "Narrow users.groups.") -> SearchIncomplete:
+    def incomplete(self, detail: str, remedy: str = "Narrow users.groups.", *, subject: str = "") -> SearchIncomplete:
         """The error for groups that were not read as a whole."""
-        return SearchIncomplete(detail, directory=self.place.directory, server=self.stream.server, remedy=remedy)
+        place, server = self.place, self.stream.server
+        return SearchIncomplete(detail, directory=place.directory, server=server, remedy=remedy, subject=subject)
+
+    def describe(self, dn: str) -> tuple[str, str]:
+        """A group in words, and whom that names: one that is not configured may be a person's own, and named so."""
+        configured = map(dn_key, (*self.rules.include, *self.rules.exclude))
+        return (f"the group {dn!r}", "") if dn_key(dn) in configured else ("a group inside of another", dn)
 
     def sid_of(self, group: Entry) -> bytes:
         """The objectSid of a group. Raises `SearchIncomplete` where it shows none."""
         sids = group.attributes.get(OBJECT_SID.lower(), ())
         if len(sids) != 1:
+            what, subject = self.describe(group.dn)
             raise self.incomplete(
-                f"the group {group.dn!r} shows no {OBJECT_SID}, by which its primary members are known",
+                f"{what} shows no {OBJECT_SID}, by which its primary members are known",
                 f"Let the service account read {OBJECT_SID} of groups.",
+                subject=subject,
             )
         return sids[0]
 

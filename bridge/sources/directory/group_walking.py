@@ -106,6 +106,8 @@ class Walker(GroupReader):
                 directory=self.place.directory,
                 server=self.stream.server,
                 result_code=error.result_code,
+                diagnostic_message=error.diagnostic_message,
+                subject=error.subject,
                 remedy=_CANT_LOOK_INSIDE,
             ) from error
         for key, group in configured.items():
@@ -140,15 +142,18 @@ class Walker(GroupReader):
         """RFC 4519 §3.5 and §3.6: some groups have a member by their schema. What shows none hides them."""
         found = [name for name in self.rules.never_empty if name.lower() in classes]
         if found:
+            what, subject = self.describe(dn)
             raise self.incomplete(
-                f"the group {dn!r} shows no member, and a {found[0]} has at least one",
+                f"{what} shows no member, and a {found[0]} has at least one",
                 "Let the service account read the members of groups.",
+                subject=subject,
             )
 
     async def _read_inner(self, dn: str) -> Entry:
         entry = await self.read_entry(dn, *self._member_attributes)
         if entry is None:
-            raise self.incomplete(f"the group {dn!r} was there and is gone", "Nothing needs to be done.")
+            what, subject = self.describe(dn)
+            raise self.incomplete(f"{what} was there and is gone", "Nothing needs to be done.", subject=subject)
         return entry
 
 

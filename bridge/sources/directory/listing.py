@@ -216,7 +216,8 @@ async def _list_once(
     built = await asyncio.to_thread(builder.build, holders)
     if built.repeated_id is not None:
         raise SearchIncomplete(
-            f"the entry with the id {built.repeated_id} came under two user names; it was renamed meanwhile",
+            "an entry came under two user names; it was renamed meanwhile",
+            subject=built.repeated_id,
             directory=source.name,
             server=stream.server,
             remedy="Nothing needs to be done: the next listing will show it once.",
@@ -266,7 +267,8 @@ def check_id(error: EntryUnusable, entry: Entry, source: DirectorySource) -> Non
     """Raise `SearchInvalid` where the entry is unusable because it doesn't show its id."""
     if error.reason == "id_missing":
         raise SearchInvalid(
-            f"{entry.dn!r} can't be told apart from others: {error.detail}",
+            f"an entry can't be told apart from others: {error.detail}",
+            subject=entry.dn,
             directory=source.name,
             remedy="Let the service account read the id attribute, or set attributes.id to one that it can read.",
         ) from error

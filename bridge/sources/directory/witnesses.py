@@ -40,7 +40,7 @@ async def _hear(
         await replicas.check(server)  # one that was made anew lacks everybody, and knows nothing of it
         groups = await source.read_groups_at(server)
     except DirectoryError as error:
-        return {user.id: Statement(server, None, detail=error.detail) for user in users}
+        return {user.id: Statement(server, None, detail=error.full_detail) for user in users}
     asked = Confirmation(source, groups, contested, server)
     findings = await asked.ask(users)
     return {
