@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _URI_MAX_CHARACTERS = 8 * 1024
 _SHOWN_CHARACTERS = 200
-_SERVER = re.compile(r"(ldaps?://[a-z0-9.:\[\]-]+)(?:[/?].*)?", re.IGNORECASE | re.DOTALL)
+_SERVER = re.compile(r"(ldaps?://[a-z0-9_.:\[\]-]+)(?:[/?].*)?", re.IGNORECASE | re.DOTALL)
 _LDAP_URL = re.compile(r"ldaps?://[^/?]*/([^?]*)", re.IGNORECASE)
 
 

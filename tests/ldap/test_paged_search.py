@@ -14,7 +14,7 @@ from bridge.directory import Entry, Scope, SearchRequest
 from bridge.errors import DirectoryError, DirectoryRefused, DirectoryUnavailable, SearchIncomplete, SearchInvalid
 from bridge.events import Event, OperationEnded
 from bridge.ldap.directory import LdapDirectory
-from bridge.ldap.references import find_needed, is_ignored
+from bridge.ldap.references import find_needed, is_ignored, server_of
 from bridge.ldap.settings import LdapSettings, Limits, ServerAddress
 from bridge.mapping import AttributeMap, parse_item
 from bridge.model import Secret
@@ -364,6 +364,26 @@ def refers_to(*uris: bytes) -> OnSearch:
         return False
 
     return script
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("ldap://a.example.com", "ldap://a.example.com"),
+        ("LDAPS://a_b.example.com:636/uid=anna,dc=x??base", "LDAPS://a_b.example.com:636"),
+        ("ldap://[2001:db8::1]:389?uid=anna", "ldap://[2001:db8::1]:389"),
+        ("ldap:///uid=anna", "another server"),
+        ("ldap://uid=anna,dc=x", "another server"),
+        ("ldap://anna@host/", "another server"),
+        ("ldap://%61nna/", "another server"),
+        ("ldap://h\nanna/", "another server"),
+        ("https://h/anna", "another server"),
+        ("", "another server"),
+    ],
+)
+def test_referral_is_shown_by_its_server_alone(uri: str, expected: str) -> None:
+    """What follows may be the entry of a person, and so may whatever is no host."""
+    assert server_of(uri) == expected
 
 
 CONFIGURATION, CHILD = b"ldap://e.com/CN=Configuration,DC=e,DC=com", b"ldap://c.e.com/DC=c,DC=e,DC=com"
