@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import resource
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +15,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from bridge.events import ConnectionDropped, Event
 from bridge.web.limits import WebLimits
+from bridge.web.places import Places
 from bridge.web.server import Listener, SocketAddress
 from tests.support.bridges import command, configuration
 from tests.support.faulty_server import FaultyServer, small_directory
@@ -104,8 +108,6 @@ async def serving(
 
 
 def free_port() -> int:
-    import socket  # noqa: PLC0415 - the name is a fixture's elsewhere
-
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
@@ -224,7 +226,7 @@ async def test_other_bytes_than_those_of_tls_are_not_taken(
 
 @asynccontextmanager
 async def listening(
-    limits: WebLimits, certificate: tuple[Path, Path] | None = None
+    limits: WebLimits, certificate: tuple[Path, Path] | None = None, events: list[Event] | None = None
 ) -> AsyncIterator[tuple[Listener, int]]:
     async def answer(_request: web.BaseRequest) -> web.Response:
         return web.Response(text="here")
@@ -233,7 +235,8 @@ async def listening(
     if certificate is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(*certificate)
-    listener = Listener(answer, limits)
+    pool = Places(limits, (events if events is not None else list[Event]()).append).make_pool("server")
+    listener = Listener(answer, limits, pool)
     await listener.start((SocketAddress("127.0.0.1", 0),), tls)
     try:
         yield listener, listener.addresses[0][1]
@@ -277,3 +280,67 @@ async def test_descriptors_are_as_before(pair: tuple[tuple[Path, Path] | None, P
     for each in held:
         each.close()
     await until(lambda: open_count() <= before_count)
+
+
+def reasons(events: list[Event]) -> list[str]:
+    return [event.reason for event in events if isinstance(event, ConnectionDropped)]
+
+
+async def test_end_waits_for_no_handshake(make_certificate: MakeCertificate) -> None:
+    """Callers that have begun TLS and go no further don't keep the service from ending."""
+    async with listening(WebLimits(handshake_timeout_s=60), make_certificate()) as (listener, port):
+        async with flood(port, 5, says=client_hello()) as held:
+            for each in held:
+                await asyncio.wait_for(asyncio.get_running_loop().sock_recv(each, 1), 5)
+            await asyncio.wait_for(listener.aclose(), 2)
+
+
+async def test_caller_that_does_not_trust_the_certificate_is_counted(make_certificate: MakeCertificate) -> None:
+    """With TLS 1.3 its alert comes when the handshake is over for us."""
+    events: list[Event] = []
+    async with listening(WebLimits(), make_certificate(), events) as (_, port):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await asyncio.open_connection("127.0.0.1", port, ssl=ssl.create_default_context())
+        await until(lambda: reasons(events) == ["handshake"], 5)
+
+
+async def test_lack_of_descriptors_is_told_once_and_passes() -> None:
+    """Where something else has taken them all, callers wait in the kernel until there are some again."""
+    events: list[Event] = []
+    async with listening(WebLimits(), None, events) as (_, port):
+        found = socket.socket()
+        found.setblocking(False)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+        try:
+            await asyncio.get_running_loop().sock_connect(found, ("127.0.0.1", port))
+            await until(lambda: "descriptors" in reasons(events), 5)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await asyncio.get_running_loop().sock_sendall(found, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(found, 4096), 5)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert len(reasons(events)) <= 2
+        found.close()
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        NO_CREDENTIALS[:40],
+        NO_CREDENTIALS.replace(b"Length: 8", b"Length: 99"),
+        NO_CREDENTIALS.replace(b"/mailstore", b"/elsewhere").replace(b"Length: 8", b"Length: 99"),
+    ],
+    ids=["headers", "body", "body that nobody reads"],
+)
+async def test_request_that_does_not_end_holds_no_place(says: bytes) -> None:
+    """It goes in favour of a new caller, whether its headers, its body, or what is left of that is waited for."""
+    async with listening(WebLimits(connection_count=20)) as (_, port):
+        async with flood(port, 20, says=says):
+            await asyncio.sleep(0.05)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 200")
+            writer.close()
+        tasks = asyncio.all_tasks()
+        await until(lambda: all(each.done() or each is asyncio.current_task() for each in tasks), 5)
