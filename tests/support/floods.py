@@ -16,6 +16,8 @@ from pathlib import Path
 from tests.support.bridges import CALLER, CALLER_PASSWORD
 
 _AT_ONCE_COUNT = 100
+_BIND_ADDRESS_NO_PORT = 24
+"""ip(7): the port is chosen when it is known where the connection goes, so that thousands find one."""
 _CREDENTIALS = base64.b64encode(f"{CALLER}:{CALLER_PASSWORD}".encode()).decode()
 
 
@@ -34,8 +36,10 @@ async def connect(port: int, source: str = "127.0.0.1") -> socket.socket:
     """A connection from an address of this machine."""
     found = socket.socket()
     found.setblocking(False)
-    found.bind((source, 0))
     try:
+        if source != "127.0.0.1":
+            found.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+            found.bind((source, 0))
         await asyncio.wait_for(asyncio.get_running_loop().sock_connect(found, ("127.0.0.1", port)), 10)
     except (OSError, TimeoutError):
         found.close()
@@ -73,7 +77,7 @@ async def flood(
         yield held
     finally:
         for found in held:
-            found.close()
+            _reset(found)
 
 
 @asynccontextmanager
@@ -113,11 +117,18 @@ async def pass_by(port: int, count: int, *, says: bytes = b"", wait: bool = Fals
                     await asyncio.wait_for(loop.sock_recv(found, 4096), 10)
             finally:
                 if says:
-                    found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                found.close()
+                    _reset(found)
+                else:
+                    found.close()
 
     for start in range(0, count, _AT_ONCE_COUNT):
         await asyncio.gather(*(one() for _ in range(min(_AT_ONCE_COUNT, count - start))))
+
+
+def _reset(found: socket.socket) -> None:
+    """Close without TIME_WAIT, which would keep thousands of ports for a minute."""
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    found.close()
 
 
 def client_hello() -> bytes:
