@@ -178,6 +178,29 @@ class FilesUnusable(NamedTuple):
     error: str
 
 
+class ConnectionDropped(NamedTuple):
+    """A connection was refused, closed before its time, or came to nothing; one for each, for counting."""
+
+    listener: str
+    """`server`, `admin` or `control`."""
+    reason: str
+    """One of those in `bridge.web.drops`."""
+
+
+class DropsCounted(NamedTuple):
+    """How many connections were dropped since this was told last: a line for a flood, however large."""
+
+    counts: tuple[tuple[str, str, int], ...]
+    """Listener, reason, how many."""
+    period_s: float
+    """0 where it has just begun."""
+    busiest_address: str
+    """Where most of the connections come from that are there now."""
+    busiest_count: int
+    are_limits: bool
+    """Whether a limit was reached, or callers did something else than they should."""
+
+
 Event = (
     RequestAnswered
     | UserAuthenticated
@@ -197,6 +220,8 @@ Event = (
     | AccountWarned
     | FilesTaken
     | FilesUnusable
+    | ConnectionDropped
+    | DropsCounted
 )
 
 Observer = Callable[[Event], None]

@@ -15,7 +15,7 @@ PAGE = (ROOT / "docs" / "operations.md").read_text("utf-8")
 LINES = sorted(
     set(re.findall(r"mailstore-bridge ((?:[a-z][a-z-]*|--[a-z-]+)(?: (?:[a-z][a-z-]*|--[a-z-]+))*)(?=[`\n])", PAGE))
 )
-NAMES = sorted(set(re.findall(r"`((?:secret|certificate|account|service)[._][a-z_.]+)`", PAGE)))
+NAMES = sorted(set(re.findall(r"`((?:secret|certificate|account|service|connections)[._][a-z_.]+)`", PAGE)))
 
 
 def test_page_names_what_is_looked_for() -> None:

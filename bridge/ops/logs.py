@@ -18,6 +18,7 @@ from bridge.events import (
     AccountWarned,
     ApprovalExpired,
     DiscoveryFailed,
+    DropsCounted,
     FilesTaken,
     FilesUnusable,
     NamesContested,
@@ -111,6 +112,8 @@ def log_observer(logger: FilteringBoundLogger, *, usernames: bool) -> Observer:
                 logger.warning("account.warned", **event._asdict())
             case FilesTaken() | FilesUnusable():
                 _log_files(logger, event)
+            case DropsCounted():
+                _log_drops(logger, event)
             case _:
                 _log_directory(logger, event, usernames=usernames)
 
@@ -168,6 +171,25 @@ def _log_files(logger: FilteringBoundLogger, event: FilesTaken | FilesUnusable) 
     name = f"{kind}.unusable"
     remedy = "What was read before stays in use; the files are tried again."
     logger.warning(name, place=event.place, files=event.files, error=event.error, remedy=remedy)
+
+
+def _log_drops(logger: FilteringBoundLogger, event: DropsCounted) -> None:
+    """One line for a flood, with counts by listener and reason."""
+    counts: dict[str, dict[str, int]] = {}
+    for listener, reason, count in event.counts:
+        counts.setdefault(listener, {})[reason] = count
+    fields: dict[str, Any] = {
+        "count": sum(count for _, _, count in event.counts),
+        "counts": counts,
+        "period_s": event.period_s,
+        "busiest_address": event.busiest_address,
+        "busiest_count": event.busiest_count,
+    }
+    if event.are_limits:
+        remedy = "Find out who opens so many connections; a firewall in front keeps them away."
+        logger.warning("connections.refused", **fields, remedy=remedy)
+    else:
+        logger.info("connections.failed", **fields)
 
 
 _REPORT_FIELDS = (

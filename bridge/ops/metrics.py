@@ -10,6 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from bridge import __version__
 from bridge.events import (
     CertificateSeen,
+    ConnectionDropped,
     OperationEnded,
     Refreshed,
     RefreshFailed,
@@ -60,6 +61,12 @@ def metrics_observer(registry: CollectorRegistry) -> Observer:
     skipped = Gauge(
         f"{_PREFIX}_snapshot_skipped", "Entries and values left out", ["directory", "reason"], registry=registry
     )
+    dropped = Counts(
+        f"{_PREFIX}_connections_dropped",
+        "Connections that were refused, or came to nothing",
+        ("listener", "reason"),
+        registry,
+    )
     count_servers = _server_gauges(registry)
     Info(f"{_PREFIX}_build", "What runs", registry=registry).info({"version": __version__})
 
@@ -82,6 +89,8 @@ def metrics_observer(registry: CollectorRegistry) -> Observer:
                     skipped.labels(report.directory, reason.reason).set(reason.count)
             case RefreshFailed():
                 refreshes.labels(event.directory, event.error.code).inc()
+            case ConnectionDropped(listener, reason):
+                dropped.count(listener, reason)
             case _:
                 count_servers(event)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import asyncio.sslproto
 import contextlib
 import ctypes
 import gc
@@ -24,6 +25,7 @@ _SWITCH_INTERVAL_S = 0.0005
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 """The numbers in <malloc.h>."""
 _MMAP_THRESHOLD_BYTES = 1024 * 1024
+_TLS_BUFFER_BYTES = 64 * 1024
 _PR_SET_DUMPABLE = 4
 """The number in <linux/prctl.h>."""
 
@@ -42,8 +44,17 @@ def tune_interpreter() -> None:
         c_library.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
         # Threads that work one after the other need no heap each, with holes of its own.
         c_library.mallopt(_M_ARENA_MAX, 1)
+    # asyncio 3.11: each TLS connection has a buffer of 256 KiB from its first byte on, and a record has 16 KiB at most.
+    asyncio.sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES
     # While a roster is sorted in its thread, the event loop waits for this long each time that it wakes up.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the system lets this process have: each connection takes one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # what is allowed now bounds the connections otherwise
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def protect_memory() -> None:
@@ -58,6 +69,7 @@ async def serve(loaded: Loaded, stderr: TextIO) -> None:
     """Runs the service until it is told to end; SIGHUP has it read its files anew."""
     protect_memory()
     tune_interpreter()
+    raise_descriptor_limit()
     service = Service(loaded, stderr, os.environ)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, service.reload)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 import signal
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from bridge.web.admin import AdminHandler
 from bridge.web.control import ControlHandler
 from bridge.web.handlers import MailStoreHandler
 from bridge.web.limits import WebLimits
+from bridge.web.places import Places
 from bridge.web.server import Listener, SocketAddress
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ class Service:
         self.bridge = make_bridge(loaded, _to_all(observers), store, clock)
         watch_snapshots(self._registry, self.bridge.directories)
         limits = WebLimits()
+        self._places = Places(limits, _to_all(observers), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         request_ids = random.Random()  # noqa: S311 - they tell requests apart and keep no secret
         handler = MailStoreHandler(
             self.bridge,
@@ -84,9 +87,11 @@ class Service:
             observe=_to_all(observers),
             report_bug=self._report_bug,
         )
-        self.listener = Listener(handler, limits, handler.refuse)
-        self.admin = Listener(AdminHandler(self.bridge.health, lambda: render_metrics(self._registry)), limits)
-        self.control = Listener(ControlHandler(self.bridge, self._report_bug, self.files.describe), limits)
+        self.listener = Listener(handler, limits, self._places.make_pool("server"), handler.refuse)
+        watched = AdminHandler(self.bridge.health, lambda: render_metrics(self._registry))
+        self.admin = Listener(watched, limits, self._places.make_pool("admin", is_reserved=True))
+        commands = ControlHandler(self.bridge, self._report_bug, self.files.describe)
+        self.control = Listener(commands, limits, self._places.make_pool("control", is_reserved=True))
         self._socket = control_socket(loaded, environment)
         self._notifier = Notifier(environment)
         self._tasks: list[asyncio.Task[None]] = []
@@ -125,6 +130,7 @@ class Service:
         await self.listener.aclose()
         await self.admin.aclose()
         await self.control.aclose()
+        self._places.drops.flush()
         await self.bridge.aclose()
         self.logger.info("service.stopped")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _ADDRESSES_MAX_COUNT = 1000
 _FORGIVEN_AFTER_S = 600.0
 _DOUBLED_AT_MOST_COUNT = 4
-_SITE_BITS = 64
+SITE_BITS = 64
 """One subscriber has all of an IPv6 network of this size (RFC 6177 §2), and could show another address each time."""
 
 UNIX = "unix"
@@ -73,7 +73,7 @@ class Troublemakers:
         address = parse_address(remote)
         key = UNIX if address is None else str(address)
         if isinstance(address, ipaddress.IPv6Address):
-            key = str(ipaddress.ip_network((int(address), _SITE_BITS), strict=False))
+            key = str(ipaddress.ip_network((int(address), SITE_BITS), strict=False))
         trouble = self._troubles.get(key)
         if trouble is None:
             trouble = self._troubles[key] = Trouble()

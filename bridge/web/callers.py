@@ -19,6 +19,7 @@ from bridge.errors import CallerElsewhere, CallerRejected, TooBusy
 from bridge.model import Secret
 from bridge.renewal import Renewed
 from bridge.web.addresses import Troublemakers, parse_address
+from bridge.web.places import trust_caller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -93,12 +94,15 @@ class Callers:
             # What is known and right may cost a stat(2) each time: an old password ends with its file.
             self._look_at_files()
             if self._is_accepted(digest):
+                trust_caller()
                 return
         elif self._may_look() and self._is_accepted(digest):
+            trust_caller()
             return
         trouble = self._troublemakers.of(remote)
         if digest not in self._refused and await self._matches_hash(credentials, trouble):
             self._accepted.add(digest)
+            trust_caller()
             return
         self._remember_refused(digest)
         await self._slow_down(trouble)

@@ -22,7 +22,13 @@ class WebLimits:
     list_timeout_s: float = LIST_ANSWER_S
     auth_timeout_s: float = ANSWER_S
     connection_count: int = 1000
-    """Connections at once; one more is closed at once."""
+    """Connections at once, of all listeners; fewer where the process may have fewer descriptors."""
+    connection_per_address_count: int = 750
+    """Of those, from one address; Unix sockets have none."""
+    handshake_timeout_s: float = 10.0
+    """From the connection to the end of TLS's handshake."""
+    flood_pause_s: float = 60.0
+    """Between two log lines about connections that were turned away."""
     caller_queue_count: int = 8
     """Callers whose password hash is being computed or waits for it; one more is told to come again."""
     caller_queue_per_address_count: int = 2

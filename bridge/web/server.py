@@ -3,42 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import stat
-from dataclasses import dataclass
-from pathlib import Path
+import ssl
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
+from bridge.web.acceptor import Acceptor
+from bridge.web.drops import HANDSHAKE, SILENT
+from bridge.web.places import Places, standing_at
+from bridge.web.sockets import SocketAddress, open_sockets
+
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Awaitable, Callable
 
     from aiohttp import StreamReader
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http import RawRequestMessage
 
     from bridge.web.limits import WebLimits
+    from bridge.web.places import Place, Pool
 
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     Refusal = Callable[[web.BaseRequest], web.Response]
 
+__all__ = ("Listener", "SocketAddress")
+
 _HEADER_LINE_MAX_BYTES = 8190
 _DRAIN_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class SocketAddress:
-    """Where to listen: a host and a port (0 for any), or the path of a socket."""
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    path: str | None = None
-
-    def __str__(self) -> str:
-        if self.path is not None:
-            return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class _Connection(web.RequestHandler):
@@ -47,31 +39,89 @@ class _Connection(web.RequestHandler):
     aiohttp 3.14: its keep-alive timer bounds the headers of every later request, and nothing bounds those of the first.
     """
 
-    __slots__ = ("_answered_count", "_deadline", "_is_last", "_last_body")
+    __slots__ = (
+        "_answered_count",
+        "_deadline",
+        "_is_last",
+        "_last_body",
+        "_payload",
+        "_place",
+        "_socket_transport",
+    )
 
-    def __init__(self, manager: _Server, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
+    def __init__(self, manager: _Server, place: Place, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
         super().__init__(manager, loop=loop, **options)
         self._deadline: asyncio.TimerHandle | None = None
         self._answered_count = 0
         self._last_body: StreamReader | None = None
         self._is_last = False
         """Whether the client will send no more."""
+        self._place = place
+        self._payload: StreamReader | None = None
+        self._socket_transport: asyncio.Transport | None = None
+        """As `transport`, which aiohttp forgets when it begins to close."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The client is there; it is sent away at once where there are too many."""
-        super().connection_made(transport)
+        """The client is there, if it has not lost its place meanwhile."""
+        if not self._may_stay(transport):
+            return
+        with standing_at(self._place):
+            super().connection_made(transport)
         manager = self._manager
         if isinstance(manager, _Server):
-            if len(manager.connections) > manager.limits.connection_count:
-                self.force_close()
-                return
             self._deadline = self._loop.call_later(manager.limits.header_timeout_s, self._check)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client is gone."""
         if self._deadline is not None:
             self._deadline.cancel()
+        # TLS 1.3: a caller that does not trust the certificate says so when our part of the handshake is over.
+        is_refused = isinstance(exc, ssl.SSLError) and self._request_count == 0
+        self._place.leave(HANDSHAKE if is_refused else None)
         super().connection_lost(exc)
+        self._end_payload()
+        self._socket_transport = None
+
+    def _end_payload(self) -> None:
+        # aiohttp 3.14: once a request is answered, its task waits for what is left of the body, though nobody sends it.
+        # The end of the body would do as well there, and would make a whole one of a half where a handler reads it.
+        payload, self._payload = self._payload, None
+        if payload is not None and payload.exception() is None and not payload.is_eof():
+            payload.set_exception(TimeoutError())
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing of a request is here."""
+        return self._waiter is not None and not self._waiter.done()
+
+    @property
+    def is_awaited(self) -> bool:
+        """The caller is waited for: it has not sent all of its request, or not taken the answer."""
+        transport = self._socket_transport
+        if transport is None or transport.is_closing() or transport.get_write_buffer_size() > 0:
+            return True
+        return self._payload is not None and not self._payload.is_eof()
+
+    def abort(self) -> None:
+        """Close the connection at once: TLS would wait for the caller's leave."""
+        transport = self._socket_transport
+        self.force_close()
+        if transport is not None:
+            transport.abort()
+
+    def note_payload(self, payload: StreamReader) -> None:
+        """Remember what is still to come of the request that begins."""
+        self._payload = payload
+
+    def _may_stay(self, transport: asyncio.BaseTransport) -> bool:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - aiohttp takes no other
+        self._socket_transport = transport
+        # Security: without an address, a caller who is gone already would pass for one of a Unix socket.
+        if self._place.is_held and (self._place.is_of_unix or transport.get_extra_info("peername")):
+            self._place.occupant = self
+            return True
+        self.abort()
+        return False
 
     def data_received(self, data: bytes) -> None:
         """Something has come."""
@@ -129,6 +179,7 @@ class _Connection(web.RequestHandler):
 
     def _check(self) -> None:
         if self._request_count == 0:
+            self._place.pool.drop(SILENT)
             self.force_close()
 
 
@@ -136,7 +187,7 @@ class _Server(web.Server):
     """Makes a protocol for each connection."""
 
     def __init__(self, handler: Handler, limits: WebLimits, refuse: Refusal) -> None:
-        super().__init__(handler)
+        super().__init__(handler, request_factory=_make_request)
         self.limits = limits
         self.refuse = refuse
         self._options: dict[str, Any] = {
@@ -148,56 +199,54 @@ class _Server(web.Server):
             "max_field_size": _HEADER_LINE_MAX_BYTES,
         }
 
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
+    def connect(self, place: Place) -> _Connection:
+        """The protocol of one connection."""
+        return _Connection(self, place, loop=asyncio.get_running_loop(), **self._options)
+
+
+def _make_request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    if isinstance(protocol, _Connection):
+        protocol.note_payload(payload)
+    return web.BaseRequest(message, payload, protocol, writer, task, task.get_loop())
 
 
 class Listener:
     """Serves a handler at some addresses until it is closed."""
 
-    def __init__(self, handler: Handler, limits: WebLimits, refuse: Refusal | None = None) -> None:
-        """`refuse` answers what is no HTTP; of such a request nothing but the address is known."""
+    def __init__(
+        self, handler: Handler, limits: WebLimits, pool: Pool | None = None, refuse: Refusal | None = None
+    ) -> None:
+        """`pool` bounds the connections, of other listeners, too; None: only those of this one.
+
+        `refuse` answers what is no HTTP; of such a request nothing but the address is known.
+        """
         server = _Server(handler, limits, refuse or _refuse)
         self._runner = web.ServerRunner(server, shutdown_timeout=_DRAIN_S)
+        pool = pool or Places(limits).make_pool("listener")
+        self._acceptor = Acceptor(pool, server.connect, limits.handshake_timeout_s)
 
     async def start(self, addresses: tuple[SocketAddress, ...], tls: ssl.SSLContext | None = None) -> None:
         """Listens at every address, or at none. Raises `OSError` that names the one that can't be had."""
+        sockets = await open_sockets(addresses)
         await self._runner.setup()
-        for address in addresses:
-            try:
-                await self._site(address, tls).start()
-            except OSError as error:
-                await self._runner.cleanup()
-                raise _name_address(error, address) from error
+        self._acceptor.start(sockets, tls)
 
     @property
     def addresses(self) -> list[Any]:
         """What is listened at: a host and a port, or a path."""
-        return self._runner.addresses
+        return self._acceptor.addresses
 
     async def aclose(self) -> None:
         """No request is taken any more; those that run have 10 s to end."""
+        await self._acceptor.aclose()
         await self._runner.cleanup()
-
-    def _site(self, address: SocketAddress, tls: ssl.SSLContext | None) -> web.BaseSite:
-        if address.path is None:
-            return web.TCPSite(self._runner, address.host, address.port, ssl_context=tls)
-        _remove_stale_socket(Path(address.path))
-        return web.UnixSite(self._runner, address.path, ssl_context=tls)
 
 
 def _refuse(_request: web.BaseRequest) -> web.Response:
     return web.Response(status=400, text="This is no HTTP.\n")
-
-
-def _name_address(error: OSError, address: SocketAddress) -> OSError:
-    """The same kind of error, in the system's own words, about the address as it is configured."""
-    # asyncio tells a sentence instead of the system's words, and not always the address.
-    words = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
-    return OSError(error.errno, words, str(address))
-
-
-def _remove_stale_socket(path: Path) -> None:
-    """What an ended process has left; anything but a socket is left alone, and listening will fail."""
-    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
-        path.unlink()

@@ -20,7 +20,9 @@ from bridge.config.loading import load
 from bridge.errors import DirectoryUnavailable
 from bridge.events import (
     CertificateSeen,
+    ConnectionDropped,
     DiscoveryFailed,
+    DropsCounted,
     Event,
     OperationEnded,
     Refreshed,
@@ -55,6 +57,8 @@ EVENTS: dict[str, Event] = {
     "server.restored": ServerRestored("d", "ldap://s"),
     "discovery.failed": DiscoveryFailed("d", ERROR, 2),
     "servers.known": ServersKnown("d", ("ldap://s",), were_discovered=True),
+    "connections.refused": DropsCounted((("server", "full", 9),), 60.0, "192.0.2.1", 750, are_limits=True),
+    "connections.failed": DropsCounted((("server", "handshake", 1),), 0.0, "192.0.2.1", 1, are_limits=False),
     "operation.ended": OperationEnded("d", "ldap://s", "look_up", "ok", 0.01),
 }
 
@@ -80,6 +84,27 @@ def test_info_leaves_out_challenges_and_operations() -> None:
     """The first call of each .NET request is no news."""
     names = [json.loads(line)["event"] for line in lines_of("info", *EVENTS.values())]
     assert names == [name for name in EVENTS if name not in ("request.challenged", "operation.ended")]
+
+
+def test_flood_is_told_with_its_counts_by_listener_and_reason() -> None:
+    """And by nothing but words and numbers of ours, and an address."""
+    counts = (("admin", "full", 2), ("server", "displaced", 30), ("server", "full", 400))
+    (line,) = lines_of("info", DropsCounted(counts, 60.0, "192.0.2.1", 750, are_limits=True))
+    found = json.loads(line)
+    assert (found["level"], found["count"], found["busiest_address"]) == ("warning", 432, "192.0.2.1")
+    assert found["counts"] == {"admin": {"full": 2}, "server": {"displaced": 30, "full": 400}}
+
+
+def test_dropped_connections_are_counted_and_not_logged_one_by_one() -> None:
+    """The metric counts each; the log has the sum of them."""
+    registry = CollectorRegistry()
+    observe = metrics_observer(registry)
+    for _ in range(3):
+        observe(ConnectionDropped("server", "gone"))
+    assert b'mailstore_bridge_connections_dropped_total{listener="server",reason="gone"} 3.0' in generate_latest(
+        registry
+    )
+    assert lines_of("debug", ConnectionDropped("server", "gone")) == []
 
 
 def test_servers_of_the_configuration_are_no_news() -> None:

@@ -101,7 +101,7 @@ async def serving(limits: WebLimits | None = None) -> AsyncIterator[Web]:
         observe=events.append,
         report_bug=lambda _id, error: bugs.append(error),
     )
-    listener = Listener(handler, limits, handler.refuse)
+    listener = Listener(handler, limits, refuse=handler.refuse)
     await listener.start((SocketAddress("127.0.0.1", 0),))
     try:
         yield Web(service, listener, events, bugs)
