@@ -70,9 +70,10 @@ class _Connection(web.RequestHandler):
 
     def _end_payload(self) -> None:
         # aiohttp 3.14: once a request is answered, its task waits for what is left of the body, though nobody sends it.
+        # The end of the body would do as well there, and would make a whole one of a half where a handler reads it.
         payload, self._payload = self._payload, None
         if payload is not None and payload.exception() is None and not payload.is_eof():
-            payload.feed_eof()
+            payload.set_exception(TimeoutError())
 
     @property
     def is_idle(self) -> bool:
