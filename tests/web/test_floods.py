@@ -19,7 +19,7 @@ from bridge.events import ConnectionDropped, Event
 from bridge.web.limits import WebLimits
 from bridge.web.places import Places
 from bridge.web.server import Listener, SocketAddress
-from tests.support.bridges import command, configuration
+from tests.support.bridges import configuration
 from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.floods import (
     RightCaller,
@@ -183,18 +183,49 @@ async def test_kept_connections_of_one_address_lock_nobody_out(
         assert 1 <= len(found.lines("connections.refused")) <= 2
 
 
-async def test_watchers_and_commands_are_answered_in_a_flood(tmp_path: Path) -> None:
-    """The admin listener and the control socket have places of their own, whatever else is at work."""
-    async with serving(tmp_path) as found:
-        unfinished = NO_CREDENTIALS.replace(b"Length: 8", b"Length: 99")
-        async with (
-            flood(found.port, 1100, says=unfinished),
-            flood(found.port, 600, source="127.0.0.3", says=unfinished),
-        ):
-            assert b"200 OK" in await found.admin("/healthz")
-            exit_code, text = await command(found.file, "status")
-            assert exit_code == 0, text
-            assert await found.caller.ask() == 200
+async def test_watchers_and_commands_are_answered_while_all_places_are_at_work(tmp_path: Path) -> None:
+    """The admin listener and the control socket have some of their own; whoever is being answered is not cut off."""
+    entered_count, leave = 0, asyncio.Event()
+
+    async def work(_request: web.BaseRequest) -> web.Response:
+        nonlocal entered_count
+        entered_count += 1
+        await leave.wait()
+        return web.Response()
+
+    async def answer(_request: web.BaseRequest) -> web.Response:
+        return web.Response(text="here")
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        try:
+            return await asyncio.wait_for(reader.read(), 5)
+        finally:
+            writer.close()
+
+    limits, path = WebLimits(), str(tmp_path / "control.sock")
+    places = Places(limits)
+    server = Listener(work, limits, places.make_pool("server"))
+    admin = Listener(answer, limits, places.make_pool("admin", is_reserved=True))
+    control = Listener(answer, limits, places.make_pool("control", is_reserved=True))
+    await server.start((SocketAddress("127.0.0.1", 0),))
+    await admin.start((SocketAddress("127.0.0.1", 0),))
+    await control.start((SocketAddress(path=path),))
+    port, says = server.addresses[0][1], b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    try:
+        async with flood(port, 800, says=says), flood(port, 400, says=says, source="127.0.0.3"):
+            await until(lambda: entered_count == 1000 - 2 * 32, 10)
+            for _ in range(3):
+                assert b"200 OK" in await ask(*await asyncio.open_connection("127.0.0.1", admin.addresses[0][1]))
+                assert b"200 OK" in await ask(*await asyncio.open_unix_connection(path))
+            with pytest.raises(ConnectionError):
+                await ask(*await asyncio.open_connection("127.0.0.1", port))
+            assert entered_count == 1000 - 2 * 32
+            leave.set()
+    finally:
+        leave.set()
+        for each in (server, admin, control):
+            await each.aclose()
 
 
 async def test_failed_handshakes_leave_no_memory(

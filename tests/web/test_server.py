@@ -72,3 +72,37 @@ async def test_listener_lets_what_runs_end() -> None:
     leave.set()
     assert await asking == b"done"
     await closing
+
+
+@pytest.mark.parametrize("is_reset", [True, False])
+async def test_half_a_body_is_never_taken_for_a_whole_one(is_reset: bool) -> None:
+    """Where its caller goes, whoever reads it has an error, also if it was not read before."""
+    found: list[bytes | Exception] = []
+    entered, leave, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def read(request: web.BaseRequest) -> web.Response:
+        entered.set()
+        await leave.wait()
+        try:
+            found.append(await request.read())
+        except (OSError, web.RequestPayloadError) as error:
+            found.append(error)
+        ended.set()
+        return web.Response()
+
+    listener = Listener(read, WebLimits())
+    await listener.start((SocketAddress("127.0.0.1", 0),))
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", listener.addresses[0][1])
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\ncmd=auth&user=a&pass=b")
+        await entered.wait()
+        if is_reset:
+            writer.transport.abort()
+        else:
+            writer.close()
+        await asyncio.sleep(0.05)
+        leave.set()
+        await asyncio.wait_for(ended.wait(), 5)
+        assert isinstance(found[0], Exception)
+    finally:
+        await listener.aclose()
