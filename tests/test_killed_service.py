@@ -21,6 +21,8 @@ from tests.support.bridges import CALLER, CALLER_PASSWORD, configuration
 from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.slapd import free_port
 
+pytestmark = pytest.mark.processes
+
 ROUNDS = int(os.environ.get("BRIDGE_TEST_KILLS", "50"))
 _FIRST_COUNT = 40
 _AUTHORIZATION = "Basic " + base64.b64encode(f"{CALLER}:{CALLER_PASSWORD}".encode()).decode()

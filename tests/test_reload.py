@@ -26,6 +26,8 @@ from tests.support.slapd import require
 from tests.support.tls_front import TlsFront
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.processes
+
 
 def write_pair(authority: trustme.CA, certificate: Path, key: Path) -> None:
     """A new certificate and, a moment later, its key: for that moment they don't fit."""

@@ -89,7 +89,8 @@ class LineWriter:
 
     def _queue(self, data: bytes, line_count: int) -> None:
         with self._lock:
-            if self._backlog_bytes + len(data) > _BACKLOG_MAX_BYTES:
+            # The first of it may be the rest of a line that has begun.
+            if self._backlog and self._backlog_bytes + len(data) > _BACKLOG_MAX_BYTES:
                 self._lost_count += line_count
                 return
             self._backlog.append(data)

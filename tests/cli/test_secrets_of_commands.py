@@ -14,6 +14,8 @@ import pytest
 from tests.support.bridges import configuration
 from tests.support.slapd import free_port
 
+pytestmark = pytest.mark.processes
+
 SERVICE_ID = 65_534
 """Anybody but root; the service runs as the owner of its state directory."""
 

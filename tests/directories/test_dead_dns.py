@@ -22,6 +22,8 @@ from tests.conftest import StartSlapd
 from tests.support.bridges import CALLER, CALLER_PASSWORD, configuration
 from tests.support.slapd import PEOPLE, READER, free_port
 
+pytestmark = pytest.mark.processes
+
 _LOGINS_COUNT = 20
 _BEGUN_S = 4
 """By then the DNS was asked for every server, several times."""

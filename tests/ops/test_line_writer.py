@@ -78,6 +78,24 @@ async def test_slow_reader_gets_every_line_whole_and_in_order(pipe: tuple[int, i
         assert [line["number"] for line in await lines] == list(range(60))
 
 
+async def test_turn_with_more_lines_than_may_wait_cuts_none(pipe: tuple[int, int]) -> None:
+    """A part of them is written already when the pipe is full."""
+    reader, writer = pipe
+    with os.fdopen(os.dup(writer), "w") as stream:
+        logger = make_logger("info", "json", stream, {})
+        for number in range(2000):
+            logger.info("line", number=number, padding=PADDING)
+        await asyncio.sleep(0)
+        logger.info("line", number=-1)
+        await asyncio.sleep(0)
+        found = await asyncio.to_thread(read_lines, reader, least=1000)
+        assert [line["number"] for line in found] == list(range(2000))
+        logger.info("line", number=-2)
+        await asyncio.sleep(0)
+        last = await asyncio.to_thread(read_lines, reader)
+        assert last[-1]["event"] == "line"
+
+
 async def test_letters_that_the_locale_does_not_know_are_written(pipe: tuple[int, int]) -> None:
     """The log is UTF-8 whatever the locale is; half a character is escaped."""
     reader, writer = pipe

@@ -36,6 +36,8 @@ from tests.support.floods import (
 from tests.support.serve_process import ServeProcess
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.processes
+
 SOFT_1024 = ("sh", "-c", 'ulimit -Sn 1024 && exec "$@"', "sh")
 HARD_1024 = ("sh", "-c", 'ulimit -n 1024 && exec "$@"', "sh")
 NO_CREDENTIALS = b"POST /mailstore HTTP/1.1\r\nHost: bridge\r\nContent-Length: 8\r\n\r\ncmd=list"
