@@ -23,7 +23,7 @@ from bridge.demo import wire
 from bridge.demo.server import Session
 from tests.support.bridges import configuration, running_bridge
 from tests.support.faulty_server import FaultyServer, small_directory
-from tests.support.terminals import BRIDGE, on_terminal, with_shell
+from tests.support.terminals import BRIDGE, inherit, on_terminal, with_shell
 
 pytestmark = pytest.mark.processes
 
@@ -156,6 +156,7 @@ async def test_interrupt_ends_a_command_with_130_and_without_a_traceback(
     async with FaultyServer(small_directory("anna"), on_search=on_search) as server:
         file = configuration(server.url, tmp_path)
         process = await asyncio.create_subprocess_exec(
+            *("env", "--default-signal=INT"),  # a shell has what it starts in the background ignore it
             *BRIDGE,
             *typed(command, file),
             stdin=asyncio.subprocess.PIPE,
@@ -285,6 +286,7 @@ bridge.cli.main.main()
         text=True,
         cwd="/",
         stdin=subprocess.DEVNULL,
+        env=inherit(),
         check=False,
     )
 
