@@ -70,7 +70,7 @@ async def test_openldap_without_a_certificate_is_told(start_slapd: StartSlapd, a
     """It doesn't know StartTLS then."""
     error = await refusal(ServerAddress("ldap", "127.0.0.1", start_slapd().port, start_tls=True), authority_file)
     assert error.code == "directory_refused"
-    assert error.detail == "StartTLS was refused: protocolError (2), unsupported extended operation"
+    assert error.full_detail == "StartTLS was refused: protocolError (2), unsupported extended operation"
     assert error.remedy == "The server offers no StartTLS: give it a certificate, or use an ldaps:// address."
 
 
