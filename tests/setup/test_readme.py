@@ -49,7 +49,7 @@ def test_login_over_https_with_a_checked_certificate(set_up: SetUp, password: st
     [
         ("https://gateway.example.com:8443/mailstore", 0),
         ("https://localhost:8443/mailstore", 60),
-        ("http://gateway.example.com:8443/mailstore", 52),
+        ("http://gateway.example.com:8443/mailstore", 56),
     ],
 )
 def test_certificate_is_for_the_name_of_the_gateway(set_up: SetUp, address: str, code: int) -> None:
