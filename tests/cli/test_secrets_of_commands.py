@@ -201,6 +201,11 @@ def test_check_as_root_judges_by_the_services_user(service_file: Path) -> None:
 def test_hangup_of_the_terminal_still_ends_other_commands(file: Path) -> None:
     """Only the service takes it for something else."""
     command = [sys.executable, "-m", "bridge", "auth", "anna", "--config", str(file)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, whatever is started would ignore it
+    try:
+        started = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with started as process:
         process.send_signal(signal.SIGHUP)
         assert process.wait(timeout=20) == -signal.SIGHUP
