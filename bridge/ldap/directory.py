@@ -24,7 +24,7 @@ from bridge.ldap.limiter import Limiter
 from bridge.ldap.lookups import LookupConnections
 from bridge.ldap.pace import Pace
 from bridge.ldap.paged_search import PagedSearch
-from bridge.ldap.results import ASK_ANOTHER_SERVER, judge_user_bind
+from bridge.ldap.results import ASK_ANOTHER_SERVER, SLOW_AT_PASSWORDS, judge_user_bind
 from bridge.ldap.root_dse import read_root_dse
 from bridge.ldap.servers import INNER_PART, Servers
 from bridge.ldap.service_account import ServiceAccount
@@ -191,7 +191,7 @@ class LdapDirectory:
             directory=self.name,
             server=server.url,
             diagnostic_message=said,
-            remedy="Check the load of the server, and whether it can check passwords itself or asks another for it.",
+            remedy=SLOW_AT_PASSWORDS,
         )
         self._servers.set_aside(server, failure, is_of_bind=True)
         return failure

@@ -13,7 +13,6 @@ from bridge.deadlines import Deadlines
 from bridge.directory import Scope
 from bridge.errors import DirectoryError, DirectoryUnavailable, SearchIncomplete
 from bridge.ldap.ages import Ages
-from bridge.ldap.entries import find_long_name
 from bridge.ldap.ranges import complete_ranges
 from bridge.ldap.references import find_needed, server_of
 from bridge.ldap.results import (
@@ -21,8 +20,8 @@ from bridge.ldap.results import (
     OVERLOADED,
     SIZE_LIMIT_EXCEEDED,
     SUCCESS,
+    check_names,
     describe_place,
-    long_name_error,
     search_error,
 )
 
@@ -154,12 +153,13 @@ class LookupConnections:
             if answer is None or is_last or answer.response.result_code not in OVERLOADED:
                 connection, _ = await self._connection(server)
                 answer, is_of_kept = await self._ask(connection, search), False
-        if not _is_answer(answer, search):
-            if not is_of_kept:
-                self._confirmed[server] = answer.response.result_code
-        elif self._confirmed:
-            self._confirmed.pop(server, None)
-        return await self._conclude(answer, search)
+        if _is_answer(answer, search):
+            if self._confirmed:
+                self._confirmed.pop(server, None)
+            return await self._conclude(answer, search)
+        if not is_of_kept:
+            self._confirmed[server] = answer.response.result_code
+        raise search_error(answer.response, answer.connection.peer, search)
 
     def retain(self, servers: Collection[ServerAddress]) -> None:
         """No connection is kept to other servers than these; what is in flight has the time of a request to end."""
@@ -218,10 +218,8 @@ class LookupConnections:
         return await self._ask(connection, search)
 
     async def _conclude(self, answer: _Answer, search: SearchRequest) -> tuple[Entry, ...]:
-        """The entries that an answer stands for. Raises what the answer says instead."""
+        """The entries that an answer stands for. Raises `SearchIncomplete` where they may not be all."""
         connection, exchange, response = answer
-        if not _is_answer(answer, search):
-            raise search_error(response, connection.peer, search)
         if response.result_code == NO_SUCH_OBJECT:
             return ()
         needed = find_needed(exchange.references, self._settings) if exchange.references else None
@@ -235,8 +233,7 @@ class LookupConnections:
                 remedy="Configure that server as a directory, or set `referrals: ignore` if nobody in there matters.",
             )
         entries = exchange.entries
-        if connection.has_long_names and (name := find_long_name(entries)) is not None:
-            raise long_name_error(name, connection.peer)
+        check_names(entries, connection)
         if connection.has_ranges:
             entries = await complete_ranges(entries, connection, self._settings.limits)
         return tuple(entries)

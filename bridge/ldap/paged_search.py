@@ -13,10 +13,9 @@ from bridge.directory import Scope
 from bridge.errors import SearchIncomplete
 from bridge.events import ListingProgressed
 from bridge.ldap import messages
-from bridge.ldap.entries import find_long_name
 from bridge.ldap.ranges import complete_ranges
 from bridge.ldap.references import find_needed, server_of
-from bridge.ldap.results import SUCCESS, describe_place, long_name_error, search_error
+from bridge.ldap.results import SUCCESS, check_names, describe_place, search_error
 from bridge.syntax.ber import BerError
 
 if TYPE_CHECKING:
@@ -137,8 +136,7 @@ class PagedSearch:
         if response.diagnostic_message:
             raise self._incomplete(search, "a page came with a message", said=response.diagnostic_message)
         self._check_references(search, exchange)
-        if self._connection.has_long_names and (name := find_long_name(exchange.entries)) is not None:
-            raise long_name_error(name, self._connection.peer)
+        check_names(exchange.entries, self._connection)
         cookie = self._read_cookie(search, response)
         if cookie and (fault := progress.find_fault(cookie, exchange)):
             raise self._incomplete(search, *fault)

@@ -29,13 +29,15 @@ from bridge.ldap.bind_causes import (
     speaks_of_credentials,
     speaks_of_trouble,
 )
-from bridge.ldap.entries import DN_MAX_BYTES
+from bridge.ldap.entries import DN_MAX_BYTES, find_long_name
 from bridge.ldap.references import server_of
 from bridge.model import Rejection
 
 if TYPE_CHECKING:
-    from bridge.directory import SearchRequest
-    from bridge.ldap.connection import Peer
+    from collections.abc import Iterable
+
+    from bridge.directory import Entry, SearchRequest
+    from bridge.ldap.connection import Connection, Peer
     from bridge.ldap.messages import Response
 
 SUCCESS = 0
@@ -84,6 +86,8 @@ _SIMPLE_BINDS = (
     "over TLS where it wants that (389 DS: nsslapd-minssf)."
 )
 _LOG = "Look into the server's own log."
+SLOW_AT_PASSWORDS = "Check the load of the server, and whether it can check passwords itself or asks another for it."
+"""What to do where a bind is not answered, ours or a user's."""
 
 _ABOUT_THE_ACCOUNT = frozenset(
     (
@@ -264,9 +268,13 @@ def _judge_search(response: Response, peer: Peer, search: SearchRequest, where: 
     return _error(SearchInvalid, place, response, peer, _SEARCH_WRONG)
 
 
-def long_name_error(beginning: str, peer: Peer) -> SearchIncomplete:
-    """The error for an entry whose DN is too long to be compared with others."""
-    return SearchIncomplete(
+def check_names(entries: Iterable[Entry], connection: Connection) -> None:
+    """Raise `SearchIncomplete` where an entry's DN is longer than may be; it is never shortened."""
+    beginning = find_long_name(entries) if connection.has_long_names else None
+    if beginning is None:
+        return
+    peer = connection.peer
+    raise SearchIncomplete(
         f"the DN of an entry is longer than {DN_MAX_BYTES} bytes",
         subject=f"{beginning}…",
         directory=peer.directory,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bridge.errors import DirectoryError, DirectoryRefused, SecretWithheld
 from bridge.ldap import messages
 from bridge.ldap.results import (
+    SLOW_AT_PASSWORDS,
     SUCCESS,
     UNWILLING_TO_PERFORM,
     describe_result,
@@ -128,8 +129,7 @@ class ServiceAccount:
         except TimeoutError as error:
             connection.abort()
             detail = f"the service bind was not answered within {self._settings.connect_timeout_s:g} s"
-            remedy = "Check the load of the server, and whether it can check passwords itself or asks another for it."
-            raise connection.peer.unavailable(detail, remedy=remedy) from error
+            raise connection.peer.unavailable(detail, remedy=SLOW_AT_PASSWORDS) from error
         except BaseException:
             connection.close()
             raise

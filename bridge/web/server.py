@@ -39,21 +39,11 @@ class _Connection(web.RequestHandler):
     aiohttp 3.14: its keep-alive timer bounds the headers of every later request, and nothing bounds those of the first.
     """
 
-    __slots__ = (
-        "_answered_count",
-        "_deadline",
-        "_is_last",
-        "_last_body",
-        "_payload",
-        "_place",
-        "_socket_transport",
-    )
+    __slots__ = ("_deadline", "_is_last", "_payload", "_place", "_socket_transport")
 
     def __init__(self, manager: _Server, place: Place, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
         super().__init__(manager, loop=loop, **options)
         self._deadline: asyncio.TimerHandle | None = None
-        self._answered_count = 0
-        self._last_body: StreamReader | None = None
         self._is_last = False
         """Whether the client will send no more."""
         self._place = place
@@ -123,24 +113,17 @@ class _Connection(web.RequestHandler):
         self.abort()
         return False
 
-    def data_received(self, data: bytes) -> None:
-        """Something has come."""
-        super().data_received(data)
-        if self._messages:
-            self._last_body = self._messages[-1][1]
-
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it, and aiohttp never means to stay
         """The client has sent all it had; who has sent a whole request waits for its answer (RFC 9112 §9.6)."""
-        is_asked = self._answered_count < self._request_count
-        if not is_asked or self._last_body is None or not self._last_body.is_eof():
+        last_body = self._messages[-1][1] if self._messages else self._payload
+        if self.is_idle or last_body is None or not last_body.is_eof():
             return False
         self._is_last = True
         return True
 
     async def _handle_request(self, *arguments: Any) -> tuple[web.StreamResponse, bool]:
         answered = await super()._handle_request(*arguments)
-        self._answered_count += 1
-        if self._is_last and self._answered_count == self._request_count:
+        if self._is_last and not self._messages:
             self.close()
         return answered
 
