@@ -48,6 +48,15 @@ def warned(client: Client) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == "account.warned"]
 
 
+async def problem_of_three_binds(client: Client) -> dict[str, Any]:
+    """The one problem, which stands in the log once, however many binds there are."""
+    for _ in range(3):
+        await client.list_users()
+    (problem,) = await problems(client)
+    assert len(warned(client)) == 1
+    return problem
+
+
 async def account_rows(file: Path) -> list[dict[str, Any]]:
     found = json.loads((await command(file, "check", "--json"))[1])
     return [check for check in found["checks"] if check["name"] == "account"]
@@ -59,12 +68,9 @@ async def test_password_that_ends_soon_is_told_by_log_health_and_check(start_sla
     file = configuration(slapd.url, tmp_path, more=MORE)
     await asyncio.sleep(2.1)
     async with running_bridge(file) as client:
-        for _ in range(3):
-            await client.list_users()
-        (problem,) = await problems(client)
+        problem = await problem_of_three_binds(client)
         assert problem["code"] == "service_password_ends"
         assert "ends at 20" in problem["message"]
-        assert len(warned(client)) == 1
         (row,) = await account_rows(file)
         assert (row["result"], row["message"]) == ("warning", problem["message"])
         slapd.replace([f"cn=default,{POLICIES}"], "pwdExpireWarning", "1")
@@ -79,12 +85,9 @@ async def test_password_that_lives_on_grace_is_told(start_slapd: StartSlapd, tmp
     file = configuration(slapd.url, tmp_path, more=MORE)
     await asyncio.sleep(2.1)
     async with running_bridge(file) as client:
-        for _ in range(3):
-            await client.list_users()
-        (problem,) = await problems(client)
+        problem = await problem_of_three_binds(client)
         assert problem["code"] == "service_password_expired"
         assert "let through all the same: 2" in problem["message"]
-        assert len(warned(client)) == 1
         (row,) = await account_rows(file)
         assert "has expired" in row["message"]
         slapd.replace([f"cn=default,{POLICIES}"], "pwdMaxAge", "0")
