@@ -29,6 +29,7 @@ BridgeError
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
@@ -356,3 +357,8 @@ def _kind_of(error: DirectoryError) -> tuple[type[DirectoryError], int | None]:
     """What servers must have in common for it to be the configuration's fault."""
     kind = DirectoryRefused if isinstance(error, DirectoryRefused) else type(error)
     return kind, error.result_code
+
+
+def system_words(error: OSError) -> str:
+    """The system's own words for an error; Python and asyncio put sentences and addresses in their place."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)

@@ -26,7 +26,7 @@ _RELOAD = "`systemctl reload mailstore-bridge` has it read the file at once."
 def tell_unread(loaded: Loaded) -> Iterator[Check]:
     """What could not be read, and isn't needed where no server is asked."""
     for _, path, sentence in loaded.faults():
-        yield Check("file", "", "", "warning", f"not read: {loaded.prefix_of(path)}{sentence}")
+        yield _found("warning", f"not read: {loaded.prefix_of(path)}{sentence}")
 
 
 def require_what_is_tried(loaded: Loaded) -> None:
@@ -41,7 +41,7 @@ def check_files(loaded: Loaded, environment: Mapping[str, str]) -> Iterator[Chec
     for path, secret in loaded.secrets.items():
         if path[0] == "endpoints" and _is_hidden(secret):
             message = f"not read: {secret.named.prefix}{secret.named.value} is a credential, which the unit alone sees"
-            yield Check("file", "", "", "warning", message)
+            yield _found("warning", message)
     user = find_service_user(loaded, environment)
     if user.is_us:
         return  # whatever can't be read has been told
@@ -49,14 +49,14 @@ def check_files(loaded: Loaded, environment: Mapping[str, str]) -> Iterator[Chec
         found = list(unreadable_files(loaded.files, user))
     except OSError as error:
         message = f"can't try as {user.name} which files can be read: {error}"
-        yield Check("file", "", "", "warning", message, f"Run `check` as {user.name}.")
+        yield _found("warning", message, f"Run `check` as {user.name}.")
         return
     for named, reason in found:
         message = f"{named.prefix}{named.file} can't be read by {user.name}, as whom the service runs: {reason}"
         remedy = f"Run: chgrp {user.group} {named.file} && chmod 640 {named.file}; and let it enter the folders above."
-        yield Check("file", "", "", "failed", message, remedy)
+        yield _found("failed", message, remedy)
     if not found:
-        yield Check("file", "", "", "ok", f"{user.name}, as whom the service runs, can read every file")
+        yield _found("ok", f"{user.name}, as whom the service runs, can read every file")
 
 
 async def check_files_in_use(loaded: Loaded, environment: Mapping[str, str]) -> list[Check]:
@@ -85,13 +85,17 @@ def _compare(entry: dict[str, Any], key: bytes) -> Iterator[Check]:
         is_same = fingerprint(Path(file).read_bytes(), key).hex() == entry["fingerprint"]
     except OSError as error:
         if entry["failure"] is not None:
-            yield Check("file", "", "", "warning", f"{older}; now it {explain(error)}", "Put the file back.")
+            yield _found("warning", f"{older}; now it {explain(error)}", "Put the file back.")
         return
     if not is_same and entry["failure"] is not None:
         message = f"{older}, as it can't use what stands there now: {entry['failure']}"
-        yield Check("file", "", "", "warning", message, f"Put the file right; {_RELOAD}")
+        yield _found("warning", message, f"Put the file right; {_RELOAD}")
     elif not is_same:
-        yield Check("file", "", "", "warning", older, _RELOAD)
+        yield _found("warning", older, _RELOAD)
+
+
+def _found(result: str, message: str, remedy: str = "") -> Check:
+    return Check("file", "", "", result, message, remedy)
 
 
 def _is_hidden(secret: SecretFile) -> bool:

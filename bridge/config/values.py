@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 import idna
 
+from bridge.syntax.hosts import join_host_port
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DEFAULT_PORTS = {"ldap": 389, "ldaps": 636}
@@ -34,11 +36,7 @@ class ServerUrl:
     def __str__(self) -> str:
         if self.scheme == "ldapi":
             return f"ldapi://{self.host}"
-        return (
-            f"{self.scheme}://[{self.host}]:{self.port}"
-            if ":" in self.host
-            else f"{self.scheme}://{self.host}:{self.port}"
-        )
+        return f"{self.scheme}://{join_host_port(self.host, self.port)}"
 
     @property
     def is_local(self) -> bool:
@@ -62,7 +60,7 @@ class ListenAddress:
     def __str__(self) -> str:
         if self.path is not None:
             return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return join_host_port(self.host, self.port)
 
 
 def is_loopback(host: str) -> bool:

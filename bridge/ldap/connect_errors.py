@@ -6,13 +6,13 @@ Knows error numbers and the first bytes of other protocols; opens nothing.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import ssl
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from bridge.certificates.verification import Words
+from bridge.errors import system_words
 from bridge.ldap.host_names import name_servers
 
 if TYPE_CHECKING:
@@ -125,13 +125,8 @@ def explain_os_error(stage: Stage, error: OSError, server: ServerAddress) -> Wor
         what = "this network" if error.errno == errno.ENETUNREACH else "this host"
         return Words(f"there is no route to {what}", "Check the address, the network and the firewall.")
     reason = errno.errorcode.get(error.errno or 0, "")
-    said = system_text(error) or reason or type(error).__name__
+    said = system_words(error) or reason or type(error).__name__
     return Words(f"the connection failed: {said}", "Check the address and the network.")
-
-
-def system_text(error: OSError) -> str:
-    """The system's words for an error, without the address that asyncio puts in their place."""
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else (error.strerror or str(error))
 
 
 def explain_tls_error(error: ssl.SSLError, settings: LdapSettings, server: ServerAddress) -> Words:

@@ -13,9 +13,9 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bridge.errors import DirectoryUnavailable
+from bridge.errors import DirectoryUnavailable, system_words
 from bridge.ldap import messages
-from bridge.ldap.connect_errors import explain_first_bytes, system_text
+from bridge.ldap.connect_errors import explain_first_bytes
 from bridge.ldap.entries import EntryReader
 from bridge.ldap.messages import Response
 from bridge.ldap.results import SIZE_LIMIT_EXCEEDED
@@ -290,7 +290,7 @@ class Connection(asyncio.BufferedProtocol):
         if exc is None or (isinstance(exc, ConnectionError) and not self._has_spoken):
             self._fail(self._closed())  # whether it is a reset is chance: what of ours was on its way
             return
-        said = system_text(exc) if isinstance(exc, OSError) else exc
+        said = system_words(exc) if isinstance(exc, OSError) else exc
         self._fail(self.silent(f"the connection was lost: {said}"))
 
     def silent(self, detail: str) -> DirectoryUnavailable:

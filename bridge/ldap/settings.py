@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bridge.ldap.host_names import HostNames
+from bridge.syntax.hosts import join_host_port
 
 if TYPE_CHECKING:
     import ssl
@@ -39,9 +40,8 @@ class ServerAddress:
     """The address as an administrator writes it."""
 
     def __post_init__(self) -> None:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        url = f"ldapi://{self.host}" if self.scheme == "ldapi" else f"{self.scheme}://{host}:{self.port}"
-        object.__setattr__(self, "url", url)
+        place = self.host if self.scheme == "ldapi" else join_host_port(self.host, self.port)
+        object.__setattr__(self, "url", f"{self.scheme}://{place}")
 
     @property
     def is_address(self) -> bool:

@@ -60,27 +60,27 @@ async def open_connection(settings: LdapSettings, server: ServerAddress) -> Conn
                 opening.connection.abort()
                 opening = _Opening(settings, server)
                 await opening.run()
-    except ssl.SSLCertVerificationError as error:
+    except OSError as error:  # TLS's errors and time-outs among them
         opening.connection.abort()
-        words = await _explain_certificate(error, settings, server, due_s)
-        raise peer.unavailable(words.detail, remedy=words.remedy) from error
-    except ssl.SSLError as error:
-        opening.connection.abort()
-        _suspect(settings)  # a server that wants another client certificate says so by an alert
-        words = explain_tls_error(error, settings, server)
-        raise peer.unavailable(words.detail, remedy=words.remedy) from error
-    except TimeoutError as error:
-        opening.connection.abort()
-        words = explain_timeout(opening.stage, server, settings.connect_timeout_s)
-        raise peer.unavailable(words.detail, remedy=words.remedy) from error
-    except OSError as error:
-        opening.connection.abort()
-        words = explain_os_error(opening.stage, error, server)
+        words = await _explain(error, opening.stage, settings, server, due_s)
         raise peer.unavailable(words.detail, remedy=words.remedy) from error
     except BaseException:
         opening.connection.abort()
         raise
     return opening.connection
+
+
+async def _explain(error: OSError, stage: Stage, settings: LdapSettings, server: ServerAddress, due_s: float) -> Words:
+    """What is wrong, in words."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return await _explain_certificate(error, settings, server, due_s)
+        case ssl.SSLError():
+            _suspect(settings)  # a server that wants another client certificate says so by an alert
+            return explain_tls_error(error, settings, server)
+        case TimeoutError():
+            return explain_timeout(stage, server, settings.connect_timeout_s)
+    return explain_os_error(stage, error, server)
 
 
 def _suspect(settings: LdapSettings) -> None:

@@ -33,7 +33,7 @@ from bridge.web.addresses import UNIX, AllowedAddresses, Troublemakers
 from bridge.web.callers import Callers
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from bridge.clock import Clock
     from bridge.config.directories import Configuration, DirectorySection, DirectoryTls
@@ -184,6 +184,11 @@ def require_directories(loaded: Loaded, names: Collection[str]) -> None:
     """Raise `ConfigurationError` where a secret, a certificate or a key can't be had that these directories need."""
     positions = [at for at, section in enumerate(loaded.configuration.directories) if section.name in names]
     loaded.require(*(("directories", position) for position in positions))
+    read_contexts(loaded, positions)
+
+
+def read_contexts(loaded: Loaded, positions: Iterable[int]) -> None:
+    """Make what these directories begin TLS with. Raises `ConfigurationError`."""
     for position in positions:
         if isinstance(tls := ldap_settings(loaded, position).tls, Renewed):
             tls.read()
@@ -246,13 +251,9 @@ def make_binds(auth: AuthSection, clock: Clock) -> UserBinds:
 
 
 def make_callers(loaded: Loaded, limits: WebLimits) -> dict[str, Callers]:
-    """Who may ask at each endpoint; the key is new with every configuration.
-
-    Raises `ConfigurationError` where a password can't be had.
-    """
+    """Who may ask at each endpoint; the key is new with every configuration. Their passwords must be there."""
     key, troublemakers = secrets.token_bytes(32), Troublemakers()
     found = {}
-    loaded.require(("endpoints",))
     for position, endpoint in enumerate(loaded.configuration.endpoints):
         passwords: dict[str, SecretFile | str] = {}
         for number, caller in enumerate(endpoint.callers):

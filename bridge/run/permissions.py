@@ -60,10 +60,7 @@ class ServiceUser:
     @property
     def group(self) -> str:
         """The name of its own group."""
-        try:
-            return grp.getgrgid(self.group_ids[0]).gr_name
-        except KeyError:
-            return str(self.group_ids[0])
+        return _group_name(self.group_ids[0])
 
 
 def find_service_user(loaded: Loaded, environment: Mapping[str, str]) -> ServiceUser:

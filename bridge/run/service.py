@@ -17,7 +17,7 @@ from bridge.ops.logs import log_observer, make_logger, route_library_logs
 from bridge.ops.metrics import metrics_observer, render_metrics, watch_snapshots
 from bridge.ops.systemd import Notifier, describe_health
 from bridge.ops.tls import ServerCertificate
-from bridge.run.build import make_bridge, make_callers, require_directories
+from bridge.run.build import make_bridge, make_callers, read_contexts
 from bridge.run.files_in_use import FilesInUse
 from bridge.run.paths import control_socket, state_folder
 from bridge.state.sqlite_store import SqliteSnapshotStore
@@ -70,7 +70,7 @@ class Service:
             metrics_observer(self._registry),
         )
         self._certificate = _server_certificate(configuration)
-        require_directories(loaded, [section.name for section in configuration.directories])
+        read_contexts(loaded, range(len(configuration.directories)))
         self.files = FilesInUse(loaded, self._certificate, _to_all(observers))
         store = SqliteSnapshotStore.open(state_folder(loaded, environment))
         self.bridge = make_bridge(loaded, _to_all(observers), store, clock)

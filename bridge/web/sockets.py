@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+
+from bridge.errors import system_words
+from bridge.syntax.hosts import join_host_port
 
 _BACKLOG_COUNT = 1024
 """Connections that the kernel keeps until they are accepted; it takes less where net.core.somaxconn is less."""
@@ -26,7 +28,7 @@ class SocketAddress:
     def __str__(self) -> str:
         if self.path is not None:
             return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return join_host_port(self.host, self.port)
 
 
 async def open_sockets(addresses: tuple[SocketAddress, ...]) -> list[socket.socket]:
@@ -76,9 +78,7 @@ def _listen_at_path(path: str) -> socket.socket:
 
 def _name_address(error: OSError, address: SocketAddress) -> OSError:
     """The same kind of error, in the system's own words, about the address as it is configured."""
-    # Python tells a sentence instead of the system's words, and not always the address.
-    words = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
-    return OSError(error.errno, words, str(address))
+    return OSError(error.errno, system_words(error), str(address))  # Python does not always name the address
 
 
 def _remove_stale_socket(path: Path) -> None:
