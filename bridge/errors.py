@@ -320,7 +320,7 @@ class ServiceError(BridgeError):
 
 
 class EntryUnusable(BridgeError):
-    """An entry makes no user; collected in the report, never the end of a listing."""
+    """An entry makes no user; collected in the report, unless it may be a listed user's all the same."""
 
     code = "entry_unusable"
     summary = "The entry makes no user"

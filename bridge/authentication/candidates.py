@@ -15,7 +15,7 @@ from bridge.removals.model import RemovalReason
 from bridge.roster.roster import fold_user_name
 from bridge.sources.directory.admission import admit
 from bridge.sources.directory.confirmation import confirm
-from bridge.sources.directory.listing import check_id
+from bridge.sources.directory.listing import refuse_undecided
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -310,14 +310,14 @@ async def _explain_by_groups(found: Found, questions: _Questions, searches: Sequ
 def judge_entry(source: DirectorySource, entry: Entry) -> Candidate:
     """Whom the entry makes, and whether its owner may log in.
 
-    Raises `SearchInvalid` where it doesn't show its id: nobody knows then whose entry it is.
+    Raises `SearchInvalid` where nobody can say so: it doesn't show its id, or holds more than is read.
     """
     attribute_map, now_s = source.attribute_map, source.clock.now_s()
     rejection = attribute_map.account_rejection(entry, now_s)
     try:
         user = attribute_map.map_entry(entry).user
     except EntryUnusable as error:
-        check_id(error, entry, source)
+        refuse_undecided(error, entry, source)
         user_id = attribute_map.id_of(entry)
         return Candidate(entry, user_id, "", rejection or Rejection.NOT_LISTED, is_listed=False)
     is_listed = rejection is None or source.list_disabled or attribute_map.exclusion(entry, now_s) is None

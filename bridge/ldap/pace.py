@@ -25,6 +25,8 @@ class Pace:
     """Octets and entries: a millisecond each."""
     _SHARED = (16 * 1024, 60)
     """A quarter of that."""
+    _USUAL_ENTRY_BYTES = 1024
+    """Whoever has more than this takes more than the usual time."""
     _PAUSE_S = 0.001
     _QUIET_AFTER_S = 1.0
     """Whoever has logged in is likely to be followed by others, and the first turn that they meet counts most."""
@@ -40,10 +42,12 @@ class Pace:
         """How much is taken from the socket at once."""
         return self._sizes[0]
 
-    @property
-    def portion_count(self) -> int:
-        """How many entries are handed on at once."""
-        return self._sizes[1]
+    def portion_count(self, entry_bytes: float) -> int:
+        """How many entries are handed on at once, where they have so many octets each."""
+        entry_count = self._sizes[1]
+        if entry_bytes <= self._USUAL_ENTRY_BYTES:
+            return entry_count
+        return max(int(entry_count * self._USUAL_ENTRY_BYTES / entry_bytes), 1)
 
     @property
     def is_shared(self) -> bool:
@@ -59,12 +63,11 @@ class Pace:
         return now_s < self._quiet_from_s
 
     async def breathe(self) -> None:
-        """Leaves the processor to others for a moment, where somebody logs in.
+        """Let others have their turn, and leave them the processor for a moment where somebody logs in.
 
         Who never sleeps is the one whom the system interrupts, for some 5 ms, when it wakes the server for a look-up.
         """
-        if self.is_shared:
-            await asyncio.sleep(self._PAUSE_S)
+        await asyncio.sleep(self._PAUSE_S if self.is_shared else 0)
 
     @property
     def _sizes(self) -> tuple[int, int]:

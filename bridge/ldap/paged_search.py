@@ -100,23 +100,25 @@ class PagedSearch:
     async def read(self, searches: Sequence[SearchRequest]) -> AsyncIterator[Sequence[Entry]]:
         """The entries of some searches, one after the other, each proven complete."""
         for search in searches:
-            async for entries in self._read_pages(search):
+            async for entries, entry_bytes in self._read_pages(search):
                 start = 0
                 while start < len(entries):
-                    end = start + self._pace.portion_count
+                    end = start + self._pace.portion_count(entry_bytes)
                     yield entries[start:end]
                     start = end
                     await self._pace.breathe()
 
-    async def _read_pages(self, search: SearchRequest) -> AsyncIterator[list[Entry]]:
+    async def _read_pages(self, search: SearchRequest) -> AsyncIterator[tuple[list[Entry], float]]:
+        """The entries of each page, and how many octets one of them has on average."""
         progress = _Progress(self._settings)
         exchange = self._request_page(search, b"")
         while True:
             page = await self._receive_page(search, exchange, progress)
+            entry_bytes = exchange.received_bytes / max(len(page.entries), 1)
             if page.cookie:
                 # The server works on the next page while this one is being mapped.
                 exchange = self._request_page(search, page.cookie)
-            yield await complete_ranges(page.entries, self._connection, self._settings.limits)
+            yield await complete_ranges(page.entries, self._connection, self._settings.limits), entry_bytes
             if not page.cookie:
                 return
 

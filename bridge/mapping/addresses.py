@@ -76,9 +76,10 @@ def _unique(addresses: Sequence[str]) -> tuple[str, ...]:
 
 def fold_domain(domain: str) -> str:
     """What two spellings of one domain have in common: lower case, and letters instead of `xn--` (RFC 5891)."""
-    if len(domain) > _DOMAIN_MAX_CHARACTERS:  # no domain; Punycode would take quadratic time
-        return domain.lower()
+    folded = domain.lower()
+    if "xn--" not in folded or len(folded) > _DOMAIN_MAX_CHARACTERS:  # no domain; Punycode would take quadratic time
+        return folded
     try:
-        return domain.encode("ascii").decode("idna").lower()
+        return folded.encode("ascii").decode("idna").lower()
     except UnicodeError:
-        return domain.lower()
+        return folded

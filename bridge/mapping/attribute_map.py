@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.errors import EntryUnusable
 from bridge.mapping.addresses import AddressRules
+from bridge.mapping.items import VALUES_MAX_COUNT
 from bridge.mapping.plain import PlainMap, make_plain_map
 from bridge.model import Rejection, User
 from bridge.syntax.times import parse_time_s
@@ -209,11 +210,13 @@ class _Texts:
     def get(self, description: str, default: Sequence[str]) -> Sequence[str]:
         """The texts of an attribute."""
         values = self._attributes.get(description)
-        return default if values is None else _decode(values, self._remarks)
+        return default if values is None else _decode(description, values, self._remarks)
 
 
-def _decode(values: Sequence[bytes], remarks: list[str]) -> list[str]:
-    """The values as texts; what is no UTF-8 is left out, and remarked once."""
+def _decode(description: str, values: Sequence[bytes], remarks: list[str]) -> list[str]:
+    """The values of an attribute as texts; what is no UTF-8 is left out, and remarked once."""
+    if len(values) > VALUES_MAX_COUNT:
+        raise EntryUnusable("too_many_values", f"{description} has more than {VALUES_MAX_COUNT} values")
     try:
         return [values[0].decode()] if len(values) == 1 else list(map(bytes.decode, values))
     except UnicodeDecodeError:
@@ -241,7 +244,7 @@ def _first(items: tuple[Item, ...], attributes: Mapping[str, Sequence[bytes]], r
         if item.plain_attribute is None:
             found = item.values(_Texts(attributes, remarks))
         elif item.plain_attribute in attributes:
-            found = _decode(attributes[item.plain_attribute], remarks)
+            found = _decode(item.plain_attribute, attributes[item.plain_attribute], remarks)
         else:
             continue
         for text in found:
@@ -252,6 +255,6 @@ def _first(items: tuple[Item, ...], attributes: Mapping[str, Sequence[bytes]], r
 
 def _all(items: tuple[Item, ...], attributes: Mapping[str, Sequence[bytes]], remarks: list[str]) -> list[str]:
     """The texts of all items, one after the other."""
-    if len(items) == 1 and items[0].plain_attribute is not None:
-        return _decode(attributes.get(items[0].plain_attribute, ()), remarks)
+    if len(items) == 1 and (name := items[0].plain_attribute) is not None:
+        return _decode(name, attributes.get(name, ()), remarks)
     return [text for item in items for text in item.values(_Texts(attributes, remarks))]

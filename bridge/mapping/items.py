@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 
+VALUES_MAX_COUNT = 10_000
+"""Of one attribute. Nobody has so many addresses, and whatever is done with each of them takes its time."""
+
+
 class Values(Protocol):
     """The texts of an entry."""
 

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from bridge.errors import EntryUnusable
+from bridge.mapping.items import VALUES_MAX_COUNT
 from bridge.model import User
 
 if TYPE_CHECKING:
@@ -59,8 +60,10 @@ class PlainMap:
                     full_name = raw_full_name.decode() or None
                     if full_name is not None:
                         break
-            values = list(map(bytes.decode, attributes.get(self._address_key, ())))
-            addresses, unusable_count = self._addresses.choose(values)
+            raw_values = attributes.get(self._address_key, ())
+            if len(raw_values) > VALUES_MAX_COUNT:
+                return None
+            addresses, unusable_count = self._addresses.choose(list(map(bytes.decode, raw_values)))
         except (KeyError, ValueError, EntryUnusable):
             return None
         if (

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from bridge.ldap.limiter import Limiter
 from bridge.ldap.pace import Pace
 
@@ -10,17 +12,17 @@ async def test_listing_does_less_at_once_while_somebody_logs_in() -> None:
     """Whoever is inside one of the limiters, or was a moment ago, has an event loop that comes round soon."""
     lookups, binds, now_s = Limiter("company", 2, 5), Limiter("company", 1, 5), [10.0]
     pace = Pace(lookups, binds, clock=lambda: now_s[0])
-    alone = (pace.read_bytes, pace.portion_count)
+    alone = (pace.read_bytes, pace.portion_count(300))
     async with binds:
-        shared = (pace.read_bytes, pace.portion_count)
+        shared = (pace.read_bytes, pace.portion_count(300))
         assert shared[0] < alone[0]
         assert shared[1] < alone[1]
         now_s[0] += 60
-        assert (pace.read_bytes, pace.portion_count) == shared
+        assert (pace.read_bytes, pace.portion_count(300)) == shared
     now_s[0] += 0.9
-    assert (pace.read_bytes, pace.portion_count) == shared
+    assert (pace.read_bytes, pace.portion_count(300)) == shared
     now_s[0] += 0.2
-    assert (pace.read_bytes, pace.portion_count) == alone
+    assert (pace.read_bytes, pace.portion_count(300)) == alone
 
 
 async def test_listing_slows_down_for_a_login_that_came_and_went_between_two_looks() -> None:
@@ -33,16 +35,34 @@ async def test_listing_slows_down_for_a_login_that_came_and_went_between_two_loo
     assert pace.is_shared
 
 
-async def test_listing_leaves_the_processor_to_others_only_while_somebody_logs_in() -> None:
-    """Alone, it goes on in the same turn of the event loop."""
+def test_entries_that_are_large_are_handed_on_by_few() -> None:
+    """What one of a mebibyte takes is not done two hundred times in one turn of the event loop."""
+    pace = Pace(Limiter("company", 2, 5))
+    usual = pace.portion_count(300)
+    assert pace.portion_count(1024) == usual > 100
+    assert 1 < pace.portion_count(10 * 1024) <= usual / 10
+    assert pace.portion_count(1024 * 1024) == 1
+
+
+async def test_listing_leaves_the_processor_to_others_only_while_somebody_logs_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Alone, it lets others have their turn, and goes on in the next one."""
+    monkeypatch.setattr(Pace, "_PAUSE_S", 0.1)
     limiter, turns = Limiter("company", 2, 5), list[str]()
-    pace = Pace(limiter)
-    asyncio.get_running_loop().call_soon(turns.append, "turn")
+    loop, pace = asyncio.get_running_loop(), Pace(limiter)
+
+    def turn(left_count: int) -> None:
+        turns.append("turn")
+        if left_count:
+            loop.call_soon(turn, left_count - 1)
+
+    loop.call_soon(turn, 9)
     await pace.breathe()
-    assert turns == []
+    assert len(turns) == 1
     async with limiter:
         await pace.breathe()
-    assert turns == ["turn"]
+    assert len(turns) == 10
 
 
 async def test_gate_is_free_again_after_whoever_was_turned_away_or_gave_up() -> None:

@@ -199,6 +199,9 @@ def test_map_entry_falls_back_to_the_next_item() -> None:
         ({"entryuuid": [b"1", b"2"]}, "id_missing"),
         ({"entryuuid": [b"\xff"]}, "id_missing"),
         ({"entryuuid": [b""]}, "id_missing"),
+        ({"mail": [b"%d@e.com" % number for number in range(10_001)]}, "too_many_values"),
+        ({"displayname": [b"%d" % number for number in range(10_001)]}, "too_many_values"),
+        ({"uid": [b"%d" % number for number in range(10_001)]}, "too_many_values"),
     ],
 )
 def test_map_entry_tells_why_an_entry_makes_no_user(attributes: dict[str, object], reason: str) -> None:

@@ -119,7 +119,10 @@ def _ranges_that_end(then: OnSearch) -> OnSearch:
 
 REFERRAL = ber.write_element(0xA3, ber.write_octets(URI.encode()))
 
+_TOO_MANY_ADDRESSES = Fault({"mail": [f"{MAIL}{number}".encode() for number in range(10_001)]})
+
 LISTING_FAULTS = {
+    "too many addresses": _TOO_MANY_ADDRESSES,
     "no id": Fault({"entryuuid": []}),
     "several ids": Fault({"entryuuid": [ID.encode(), UID.encode()]}),
     "an id that is no text": Fault({"entryuuid": [b"\xff" + ID.encode()]}),
@@ -142,6 +145,7 @@ LISTING_FAULTS = {
 """What makes a listing fail."""
 
 BIND_FAULTS = {
+    "too many addresses": _TOO_MANY_ADDRESSES,
     **{f"bind {code}": Fault(on_bind=answers(code, SAID)) for code in (1, 2, 3, 7, 8, 13, 50, 51, 52, 53, 80)},
     "bind by referral": Fault(on_bind=answers(10, SAID, tail=REFERRAL)),
     "bind undecided": Fault(on_bind=answers(49, f"80090308: LdapErr: DSID-0C0903A9, data 51f, {SAID}")),

@@ -13,6 +13,7 @@ from bridge.directory import Scope
 from bridge.errors import DirectoryError, DirectoryUnavailable, EntryUnusable
 from bridge.removals.model import Finding, RemovalReason
 from bridge.roster.roster import fold_user_name
+from bridge.sources.directory.listing import refuse_undecided
 from bridge.syntax.filters import And, Present, attributes_of, render_filter
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ class Confirmation:
         try:
             user = source.attribute_map.map_entry(entry).user
         except EntryUnusable as error:
+            refuse_undecided(error, entry, source)
             return Finding(RemovalReason.UNUSABLE, f"{error.reason}: {error.detail}" if error.detail else error.reason)
         self.shown[user.id] = user
         if fold_user_name(user.user_name) in self._contested:

@@ -255,7 +255,7 @@ def _map_users(
         try:
             user, remarks = attribute_map.map_entry(entry)
         except EntryUnusable as error:
-            check_id(error, entry, source)
+            refuse_undecided(error, entry, source)
             tally.add(error.reason, entry.dn)
             continue
         for remark in remarks:
@@ -263,14 +263,25 @@ def _map_users(
         yield user
 
 
-def check_id(error: EntryUnusable, entry: Entry, source: DirectorySource) -> None:
-    """Raise `SearchInvalid` where the entry is unusable because it doesn't show its id."""
-    if error.reason == "id_missing":
+_UNDECIDED = {
+    "id_missing": (
+        "an entry can't be told apart from others",
+        "Let the service account read the id attribute, or set attributes.id to one that it can read.",
+    ),
+    "too_many_values": (
+        "an entry holds more than is read of one user",
+        "Take values away from this entry, or leave it out by users.filter.",
+    ),
+}
+"""By the reason of an unusable entry that may be a listed user's all the same: what happened, and what to do."""
+
+
+def refuse_undecided(error: EntryUnusable, entry: Entry, source: DirectorySource) -> None:
+    """Raise `SearchInvalid` where nobody can say which user the entry makes, so that nobody is lost by it."""
+    if error.reason in _UNDECIDED:
+        happened, remedy = _UNDECIDED[error.reason]
         raise SearchInvalid(
-            f"an entry can't be told apart from others: {error.detail}",
-            subject=entry.dn,
-            directory=source.name,
-            remedy="Let the service account read the id attribute, or set attributes.id to one that it can read.",
+            f"{happened}: {error.detail}", subject=entry.dn, directory=source.name, remedy=remedy
         ) from error
 
 
