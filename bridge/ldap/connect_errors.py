@@ -159,14 +159,14 @@ def explain_tls_error(error: ssl.SSLError, settings: LdapSettings, server: Serve
     return Words(detail, "Look into the server's own log; `openssl s_client` shows what it offers.")
 
 
-def explain_first_bytes(data: bytes) -> Words | None:
-    """Who answers where LDAP was expected, by the first bytes; None where they may be LDAP."""
+def explain_first_bytes(data: bytes) -> tuple[Words, str] | None:
+    """Who answers where LDAP was expected, and what it says, by the first bytes; None where they may be LDAP."""
     if len(data) > 1 and data[0] == _TLS_ALERT and data[1] == _TLS_MAJOR:
-        return Words("the server answers in TLS where plain LDAP was spoken", _USE_LDAPS)
+        return Words("the server answers in TLS where plain LDAP was spoken", _USE_LDAPS), ""
     text = data[:_SHOWN_BYTES_COUNT].split(b"\r")[0].split(b"\n")[0].decode("ascii", "replace").strip()
     if len(text) >= 4 and text.isprintable() and text.isascii():  # noqa: PLR2004 - the shortest greeting is "+OK "
-        detail = f'what answers there is no LDAP server: it says "{text}"'
-        return Words(detail, "Check the port in `servers`.")
+        words = Words("what answers there is no LDAP server", "Check the port in `servers`.")
+        return words, f'it says "{text}"'
     return None
 
 

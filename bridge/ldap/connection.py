@@ -13,6 +13,7 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bridge.certificates.verification import Words
 from bridge.errors import DirectoryUnavailable, system_words
 from bridge.ldap import messages
 from bridge.ldap.connect_errors import explain_first_bytes
@@ -24,7 +25,6 @@ from bridge.syntax.ber import BerError, message_size, read_header
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bridge.certificates.verification import Words
     from bridge.directory import Entry, SearchRequest
     from bridge.ldap.pace import Pace
     from bridge.ldap.settings import Limits
@@ -271,9 +271,9 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self._receive(bytes(self._read_buffer[:nbytes]))
         except BerError as error:
-            words = explain_first_bytes(bytes(self._read_buffer[:nbytes])) if self.received_count == 1 else None
-            detail = words.detail if words is not None else f"the server broke the protocol: {error}"
-            self._fail(self.peer.unavailable(detail, remedy=words.remedy if words is not None else ""))
+            stranger = explain_first_bytes(bytes(self._read_buffer[:nbytes])) if self.received_count == 1 else None
+            words, said = stranger or (Words(f"the server broke the protocol: {error}", ""), "")
+            self._fail(self.peer.unavailable(words.detail, remedy=words.remedy, diagnostic_message=said))
             self.abort()
 
     def eof_received(self) -> bool:

@@ -310,6 +310,8 @@ class Answering:
     remedy: str
     kind: str = "directory_unavailable"
     bind: bool = False
+    said: str | None = None
+    """Its own words, which are kept apart; None where they are not looked at."""
     options: dict[str, object] = field(default_factory=dict)
 
 
@@ -346,6 +348,7 @@ V1, V1_1, V1_2, V1_3 = (getattr(ssl.TLSVersion, name) for name in ("TLSv1", "TLS
 HTTP = says(b"HTTP/1.1 400 Bad Request\r\nServer: nginx\r\n\r\n")
 SSH = says(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", first=True)
 HANGS_UP = says(b"")
+NO_LDAP = "what answers there is no LDAP server"
 NO_TLS = "what answers at port PORT does not speak TLS"
 CLOSED = "the server closed the connection when TLS was begun"
 NO_CERTIFICATE_SHOWN = "the server wants a client certificate, and was shown none"
@@ -362,14 +365,16 @@ ANSWERING = {
     "starttls, and HTTP answers": Answering(
         plain(HTTP),
         "starttls",
-        'what answers there is no LDAP server: it says "HTTP/1.1 400 Bad Request"',
+        NO_LDAP,
         "Check the port in `servers`.",
+        said='it says "HTTP/1.1 400 Bad Request"',
     ),
     "starttls, and SSH answers": Answering(
         plain(SSH),
         "starttls",
-        'what answers there is no LDAP server: it says "SSH-2.0-OpenSSH_9.2p1 Debian-2"',
+        NO_LDAP,
         "Check the port in `servers`.",
+        said='it says "SSH-2.0-OpenSSH_9.2p1 Debian-2"',
     ),
     "starttls at a port of TLS, with an alert": Answering(
         plain(says(bytes.fromhex("15030300020246"))),
@@ -478,6 +483,7 @@ async def test_server_that_cannot_be_spoken_to_is_told_with_its_remedy(name: str
         )
         error = await refusal(settings, server, bind=made.bind)
     assert (error.code, error.detail, error.remedy) == (made.kind, made.detail.replace("PORT", str(port)), made.remedy)
+    assert made.said in (None, error.diagnostic_message)
 
 
 def test_table_has_twenty_set_ups_and_more() -> None:
