@@ -34,6 +34,10 @@ _REMEDIES = {
 }
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_MAKE_AGAIN = (
+    "Make this folder again, for the service's user alone. Don't restart the service before: it still knows what it "
+    "has listed, and keeps it there with the next refresh."
+)
 _OTHER_REMEDY = "Look for errors of the disk in the system's log; the next refresh tries again."
 
 
@@ -69,6 +73,8 @@ def unavailable(error: Exception, folder: Path) -> BridgeError | None:
 def _remedy_for(error: OSError) -> str:
     if error.errno in _FULL:
         return _REMEDIES[sqlite3.SQLITE_FULL]
+    if error.errno == errno.ENOENT:
+        return _MAKE_AGAIN
     return _MAKE_WRITABLE if error.errno in _READ_ONLY else _OTHER_REMEDY
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -135,6 +136,22 @@ async def test_database_that_is_taken_away_is_made_anew_by_the_next_save(tmp_pat
     await store.save(snapshot_of(people(50, "x", every=2), number=2.0))
     await store.aclose()
     assert await loaded(tmp_path) == content_of(snapshot_of(people(50, "x", every=2), number=2.0))
+
+
+async def test_folder_that_is_taken_away_is_told_and_used_again_once_it_is_there(tmp_path: Path) -> None:
+    """Without a restart, as the service alone knows what was in it; nobody is told that nothing was ever listed."""
+    folder = tmp_path / "state"
+    store = SqliteSnapshotStore.open(folder)
+    await store.save(snapshot_of(people(50)))
+    shutil.rmtree(folder)
+    last = snapshot_of(people(50, "x", every=2), number=2.0)
+    for ask in (lambda: store.load("company"), lambda: store.save(last)):
+        with pytest.raises(StateUnavailable, match=r"Make this folder again.*Don't restart"):
+            await ask()
+    folder.mkdir()
+    await store.save(last)
+    await store.aclose()
+    assert await loaded(folder) == content_of(last)
 
 
 def test_database_whose_mode_was_changed_is_taken_back_by_the_service(tmp_path: Path) -> None:
