@@ -40,7 +40,7 @@ _REACH_DOMAIN = (
 )
 
 # AD: the cause stands behind "data" in the diagnostic message of result 49, in hexadecimal (MS-ERREF §2.2).
-_AD_CAUSE = re.compile(r"\bdata ([0-9a-f]*[0-9][0-9a-f]*)\b", re.IGNORECASE)
+_AD_CAUSE = re.compile(r"\bdata (?=[a-f]*+[0-9])([0-9a-f]++)\b", re.IGNORECASE)
 _AD_MESSAGE = re.compile(r"\b(LdapErr|AcceptSecurityContext)\b", re.IGNORECASE)
 _AD_CAUSES = {
     0x525: Cause(Rejection.ENTRY_GONE),
@@ -103,7 +103,7 @@ _POLICY_WARNING, _POLICY_ERROR = 0xA0, 0x81
 _DIGITS_MAX_COUNT = 10
 _BEFORE_EXPIRATION, _GRACE_REMAINING = 0x80, 0x81
 
-_NAMES = re.compile(r"\[[^\]]*\]|\b[\w.-]+=[^,\s]*(?:,\s*[\w.-]+=[^,\s]*)*")
+_NAMES = re.compile(r"\[[^\]]*\]|(?<![\w.-])[\w.-]++=[^,\s]*+(?:,\s*+[\w.-]++=[^,\s]*+)*+")
 # 389 DS 2.3 (measured; its PAM pass-through: pam_ptimpl.c) and FreeIPA (ipa_lockout.c, prepost.c) use sentences.
 _IS = r"\b(?:account|user|entry)\b(?: \([^)]*\))?(?: is| was| has been)?"
 _STATES = (
