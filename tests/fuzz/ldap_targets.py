@@ -1,0 +1,323 @@
+"""What servers send, as bytes: BER, messages, entries, controls, the answers to binds.
+
+A target raises `AssertionError`, or whatever a parser lets out, where its property does not hold. It returns whether the
+input was taken, so that a test sees that both happens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bridge.demo.matching import matches
+from bridge.demo.wire import read_message as read_request
+from bridge.directory import Entry, Scope, SearchRequest
+from bridge.errors import DirectoryError
+from bridge.ldap import messages
+from bridge.ldap.account_notices import AccountNotices
+from bridge.ldap.bind_causes import find_cause, find_state, read_policy_warning, speaks_of_credentials
+from bridge.ldap.connection import Peer
+from bridge.ldap.entries import DN_MAX_BYTES, EntryReader
+from bridge.ldap.messages import Response, read_paging_cookie, read_reference, read_response
+from bridge.ldap.results import SUCCESS, judge_user_bind, refuses_secret, search_error, service_bind_error
+from bridge.syntax import ber
+from bridge.syntax.ber import BerError, Reader
+from bridge.syntax.filter_ber import decode_filter, encode_filter
+from bridge.syntax.filters import And, Not, Or, Present, attributes_of, render_filter
+from tests.fuzz import readers
+from tests.fuzz.inputs import cut, split_off
+from tests.support.manual_clock import ManualClock
+
+_LENGTHS_COUNT = 8
+"""Octets that a header may have, and more."""
+_DEPTH_LIMIT = 20
+_ANSWERS = (messages.BIND_RESPONSE, messages.SEARCH_DONE, messages.EXTENDED_RESPONSE)
+_TELLING_CHARACTERS = 20
+"""What is shorter may stand in our own words, too."""
+_MOST = 2**31 - 1
+"""RFC 4511 §4.1.1: maxInt."""
+_PEER = Peer("company", "ldap://h")
+_SEARCH = SearchRequest("dc=e", Scope.SUBTREE, Present("uid"), ())
+
+
+def read_ber(data: bytes) -> bool:
+    """Elements lie inside each other and say what pyasn1 says; a part of a message never has another length."""
+    told = {_size_of(data[:count]) for count in range(1, min(len(data), _LENGTHS_COUNT) + 1)} - {None}
+    assert len(told) <= 1
+    try:
+        tag, start, stop = ber.read_header(data, 0, len(data))
+        value = _value_of(tag, data, start, stop, 0)
+    except BerError:
+        return False
+    assert 0 < start <= stop <= len(data)
+    assert tag != ber.SEQUENCE or told == {stop}
+    again = ber.write_element(tag, data[start:stop])
+    assert ber.read_header(again, 0, len(again)) == (tag, len(again) - (stop - start), len(again))
+    if value is not None:
+        assert _plain(readers.read_asn1(data[:stop])) == value
+        if isinstance(value, int) and value >= 0 and tag == ber.INTEGER:
+            assert ber.Reader(ber.write_integer(value)).read_integer() == value
+    return True
+
+
+def _size_of(data: bytes) -> int | str | None:
+    try:
+        return ber.message_size(data)
+    except BerError:
+        return "refused"
+
+
+def _value_of(tag: int, data: bytes, start: int, stop: int, depth: int) -> Any:
+    """What an element holds, or None where some of it has a tag that says nothing by itself."""
+    whole = ber.write_element(tag, data[start:stop])
+    match tag:
+        case ber.INTEGER | ber.ENUMERATED:
+            return Reader(whole).read_integer(tag)
+        case ber.BOOLEAN:
+            return Reader(whole).read_boolean()
+        case ber.OCTET_STRING:
+            return Reader(whole).read_octets()
+        case ber.SEQUENCE | ber.SET if depth < _DEPTH_LIMIT:
+            reader, found = Reader(data, start, stop), []
+            while not reader.at_end:
+                inner, first, last = reader.read()
+                assert start < first <= last <= stop
+                found.append(_value_of(inner, data, first, last, depth + 1))
+            return None if None in found or (depth and not found) else found  # pyasn1 loses empty ones inside
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """A value of pyasn1's, which makes None of an empty sequence."""
+    match type(value).__name__:
+        case "NoneType":
+            return []
+        case "Sequence" | "SequenceOf" | "Set" | "SetOf":
+            return [_plain(value[position]) for position in range(len(value))]
+        case "OctetString":
+            return bytes(value)
+    return int(value)
+
+
+def read_answer(data: bytes) -> bool:
+    """An answer with its controls says what pyasn1 says by the ASN.1 of RFC 4511, which takes whatever we take."""
+    try:
+        kind, start, stop, end = _find_operation(data)
+        if kind == messages.SEARCH_REFERENCE:
+            return _agree_on_reference(data[:end], read_reference(data, start, stop))
+        if kind not in _ANSWERS:
+            return False
+        response = read_response(data, kind, start, stop, end)
+    except BerError:
+        return False
+    theirs = readers.read_message(data[:end])
+    assert theirs is not None
+    assert _facts_of(response) == _their_facts(theirs)
+    return True
+
+
+def _find_operation(data: bytes) -> tuple[int, int, int, int]:
+    """The tag, start and stop of a message's operation, and the end of the message."""
+    _, start, end = ber.read_header(data, 0, len(data))
+    if data[0] != ber.SEQUENCE:
+        raise BerError
+    reader = Reader(data, start, end)
+    if not 0 <= reader.read_integer() <= _MOST:
+        raise BerError
+    kind, start, stop = reader.read()
+    return kind, start, stop, end
+
+
+def _agree_on_reference(message: bytes, uris: tuple[str, ...]) -> bool:
+    theirs = readers.read_message(message)
+    if theirs is None:  # RFC 4511 §4.5.3 wants one URI at least; controls behind it are passed over unread
+        return True
+    found = theirs["protocolOp"].getComponent()
+    assert uris == tuple(_text(bytes(uri)) for uri in found)
+    return True
+
+
+def _facts_of(response: Response) -> tuple[object, ...]:
+    return response.result_code, response.diagnostic_message, response.referrals, dict(response.controls)
+
+
+def _their_facts(message: Any) -> tuple[object, ...]:
+    result = message["protocolOp"].getComponent()
+    controls = {}
+    if message["controls"].isValue:
+        for control in message["controls"]:
+            value = control["controlValue"]
+            controls[_text(bytes(control["controlType"]))] = bytes(value) if value.isValue else None
+    referrals = [_text(bytes(uri)) for uri in result["referral"]] if result["referral"].isValue else []
+    said = bytes(result["diagnosticMessage"])[:1024]
+    return int(result["resultCode"]), _text(said), tuple(referrals), controls
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode("utf-8", "replace").rstrip("\0")
+
+
+def read_paging_control(data: bytes) -> bool:
+    """A cookie is the one that pyasn1 reads, and nothing is behind it."""
+    try:
+        cookie = read_paging_cookie(data)
+    except BerError:
+        return False
+    theirs = readers.read_paging(data)
+    assert theirs is None or theirs[1] == cookie  # pyasn1 takes no negative size, and all of them are passed over
+    return True
+
+
+def read_entries(data: bytes) -> bool:
+    """Entries are those of a plain strict reader and of ldap3, whatever the connection has remembered before."""
+    lengths, rest = split_off(data, 4)
+    reader, taken = EntryReader(), False
+    for content in cut(rest, lengths):
+        expected = _read_plainly(content)
+        for each in (reader, EntryReader(), reader):
+            try:
+                found: Entry | None = each.read(content, 0, len(content))
+            except BerError:
+                found = None
+            assert found == expected
+        if expected is None:
+            continue
+        taken = True
+        assert reader.has_ranges or not any(";range=" in name for name in expected.attributes)
+        assert reader.has_long_names or len(expected.dn) <= DN_MAX_BYTES
+        _agree_on_entry(content, expected)
+    return taken
+
+
+def _read_plainly(content: bytes) -> Entry | None:
+    attributes: dict[str, list[bytes]] = {}
+    try:
+        outer = Reader(content)
+        dn = outer.read_octets()
+        parts = outer.read_inner()
+        while not parts.at_end:
+            part = parts.read_inner()
+            name = part.read_octets().decode("ascii").lower()
+            values = part.read_inner(ber.SET)
+            found = attributes.setdefault(name, [])
+            while not values.at_end:
+                found.append(values.read_octets())
+            _expect_end(part)
+        _expect_end(outer)
+    except (BerError, UnicodeDecodeError):
+        return None
+    return Entry(dn.decode("utf-8", "surrogateescape"), attributes)
+
+
+def _expect_end(reader: Reader) -> None:
+    if not reader.at_end:
+        raise BerError
+
+
+def _agree_on_entry(content: bytes, entry: Entry) -> None:
+    """ldap3 keeps the last of two attributes of one name, and of one in capitals: such entries aren't compared."""
+    message = ber.write_element(ber.SEQUENCE, ber.write_integer(1), ber.write_element(messages.SEARCH_ENTRY, content))
+    theirs = readers.read_entry(message)
+    if theirs is None:
+        return
+    dn, attributes = theirs
+    names = [bytes(name) for name in _names_of(content)]
+    if len({name.lower() for name in names}) < len(names) or not entry.dn.isprintable():
+        return
+    assert {name: list(values) for name, values in entry.attributes.items()} == attributes
+    assert dn == entry.dn or any("\ud800" <= letter <= "\udfff" for letter in entry.dn)
+
+
+def _names_of(content: bytes) -> list[bytes]:
+    outer, names = Reader(content), []
+    outer.read_octets()
+    parts = outer.read_inner()
+    while not parts.at_end:
+        names.append(parts.read_inner().read_octets())
+    return names
+
+
+def read_filter_bytes(data: bytes) -> bool:
+    """A filter that was read is written back as one that reads the same; a single assertion is one for pyasn1, too."""
+    try:
+        tree = decode_filter(Reader(data))
+    except BerError:
+        return False
+    written = encode_filter(tree)
+    assert decode_filter(Reader(written)) == tree
+    if not isinstance(tree, And | Or | Not):  # pyasn1 can't follow ldap3's types into filters inside of filters
+        assert readers.read_filter_ber(data[: ber.message_size(b"\x30" + data[1:])]) is not None
+    attributes_of(tree)
+    render_filter(tree)
+    return True
+
+
+def read_demo_request(data: bytes) -> bool:
+    """The sample directory answers any request, or says that it is none."""
+    try:
+        message = read_request(data)
+    except BerError:
+        return False
+    tree = getattr(message.operation, "filter", None)
+    if tree is not None:
+        matches(tree, {"uid": [b"anna"], "age": [b"-7", b"10"], "cn": [b"Anna  Berg", b"\xff"]})
+    return True
+
+
+def judge_bind(data: bytes) -> bool:
+    """A result that is no success accepts nobody; every other answer is a verdict or an error with this server's name."""
+    head, rest = split_off(data, 3)
+    said, *values = cut(rest, head[1:])
+    names = (messages.PASSWORD_POLICY, messages.PASSWORD_EXPIRED, messages.PASSWORD_EXPIRING)
+    controls: dict[str, bytes | None] = {name: value for name, value in zip(names, values, strict=False) if value}
+    response = Response(
+        messages.BIND_RESPONSE, head[0], _text(said), ("ldap://other/cn=x",) * (head[0] == 10), controls
+    )
+    _check_policy(response)
+    for error in (service_bind_error(response, _PEER), service_bind_error(response, _PEER, "GSSAPI")):
+        assert error.server == _PEER.server
+    assert search_error(response, _PEER, _SEARCH).result_code == head[0]
+    try:
+        result = judge_user_bind(response, _PEER)
+    except DirectoryError as error:
+        assert not refuses_secret(response, _PEER)
+        assert error.result_code == head[0]
+        assert len(response.diagnostic_message) < _TELLING_CHARACTERS or response.diagnostic_message not in error.detail
+        return False
+    assert result.rejection is not None or head[0] == SUCCESS
+    return True
+
+
+def _check_policy(response: Response) -> None:
+    """Numbers are those of pyasn1, and none is negative or larger than maxInt."""
+    warning, value = read_policy_warning(response), response.controls.get(messages.PASSWORD_POLICY)
+    notices = AccountNotices("company", ManualClock(), lambda _event: None)
+    notices.note_accepted(b"key", "h", response)
+    if warning is None:
+        return
+    number = warning.expires_in_s if warning.grace_count is None else warning.grace_count
+    assert number is not None and 0 <= number <= 10**10
+    theirs = readers.read_policy(value) if value is not None else None
+    if theirs is not None and theirs[0] is not None:
+        assert theirs[0] == (("expires", number) if warning.grace_count is None else ("graces", number))
+
+
+def find_causes(data: bytes) -> bool:
+    """What a message says of the account never comes from what it quotes: a name in brackets, or a DN."""
+    text = _text(data)
+    quoted = f"[{text.replace(']', '')}]"
+    assert find_cause(quoted) is None
+    assert find_state(quoted) is None
+    assert not speaks_of_credentials(quoted)
+    return any((find_cause(text), find_state(text), speaks_of_credentials(text)))
+
+
+TARGETS = {
+    "ber": read_ber,
+    "answer": read_answer,
+    "paging-control": read_paging_control,
+    "entry": read_entries,
+    "filter-ber": read_filter_bytes,
+    "demo-request": read_demo_request,
+    "bind-answer": judge_bind,
+    "diagnostic": find_causes,
+}
