@@ -65,9 +65,17 @@ def read_certificates(found: Iterable[bytes]) -> tuple[Certificate, ...]:
     for der in found:
         try:
             certificates.append(_read(der))
-        except ValueError:  # cryptography takes nothing that departs from RFC 5280 in its structure
+        except _unreadable():
             break
     return tuple(certificates)
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What cryptography raises for what is missing, or departs from RFC 5280: it has no one kind for it."""
+    from cryptography import x509  # noqa: PLC0415 - see above
+
+    odd = x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType
+    return ValueError, x509.ExtensionNotFound, *odd
 
 
 def read_authorities(ca_file: str | None) -> tuple[Certificate, ...]:
@@ -121,7 +129,7 @@ def _names_of(found: x509.Certificate) -> tuple[str, ...]:
 
     try:
         extension = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except _unreadable():
         return ()
     hosts = [name for name in extension.get_values_for_type(x509.DNSName) if name.isprintable()]
     return (*hosts, *map(str, extension.get_values_for_type(x509.IPAddress)))
@@ -132,7 +140,7 @@ def _is_authority(found: x509.Certificate) -> bool:
 
     try:
         return found.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
+    except _unreadable():
         return False
 
 
@@ -141,7 +149,7 @@ def _usages_of(found: x509.Certificate) -> tuple[str, ...]:
 
     try:
         usages = found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
+    except _unreadable():
         return ()
     return tuple(usage._name if usage._name != "Unknown OID" else usage.dotted_string for usage in usages)  # noqa: SLF001
 
