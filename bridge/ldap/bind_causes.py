@@ -101,6 +101,7 @@ _POLICY_REJECTIONS = {
 _UNREADABLE = -1
 _POLICY_WARNING, _POLICY_ERROR = 0xA0, 0x81
 _DIGITS_MAX_COUNT = 10
+_MOST = 2**31 - 1
 _BEFORE_EXPIRATION, _GRACE_REMAINING = 0x80, 0x81
 
 _NAMES = re.compile(r"\[[^\]]*\]|(?<![\w.-])[\w.-]++=[^,\s]*+(?:,\s*+[\w.-]++=[^,\s]*+)*+")
@@ -225,9 +226,17 @@ def _read_policy_value(reader: ber.Reader) -> tuple[PolicyWarning | None, int | 
     if reader.peek_tag() == _POLICY_WARNING:
         warning = reader.read_inner(_POLICY_WARNING)
         if warning.peek_tag() == _GRACE_REMAINING:
-            found = PolicyWarning(grace_count=warning.read_integer(_GRACE_REMAINING))
+            found = PolicyWarning(grace_count=_read_count(warning, _GRACE_REMAINING))
         else:
-            found = PolicyWarning(expires_in_s=warning.read_integer(_BEFORE_EXPIRATION))
+            found = PolicyWarning(expires_in_s=_read_count(warning, _BEFORE_EXPIRATION))
     if reader.peek_tag() == _POLICY_ERROR:
         error = reader.read_integer(_POLICY_ERROR)
     return found, error
+
+
+def _read_count(reader: ber.Reader, tag: int) -> int:
+    """A number from 0 to maxInt (RFC 4511 §4.1.1)."""
+    number = reader.read_integer(tag)
+    if not 0 <= number <= _MOST:
+        raise ber.BerError("a number of a password policy is out of its range")
+    return number

@@ -75,6 +75,16 @@ def test_what_says_nothing_or_can_not_be_read_is_no_warning(response: Response) 
     assert (found.problems, told) == ((), [])
 
 
+@pytest.mark.parametrize("number", [b"\xff", b"\x00\x80\x00\x00\x00", b"\x00" * 9])
+@pytest.mark.parametrize("tag", [0x80, 0x81])
+def test_number_that_a_policy_cannot_have_is_not_told(tag: int, number: bytes) -> None:
+    """Less than nothing, or more than maxInt (RFC 4511 §4.1.1): no sentence says that -1 binds are left."""
+    found, _, told = notices()
+    warning = ber.write_element(0xA0, ber.write_octets(number, tag))
+    found.note_accepted(OLD, FIRST, control(PASSWORD_POLICY, ber.write_element(ber.SEQUENCE, warning)))
+    assert (found.problems, told) == ((), [])
+
+
 def test_same_of_every_bind_and_server_is_told_once() -> None:
     """And again when it has ended in between; the number in it may change."""
     found, clock, told = notices()
