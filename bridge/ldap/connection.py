@@ -20,7 +20,7 @@ from bridge.ldap.connect_errors import explain_first_bytes
 from bridge.ldap.entries import EntryReader
 from bridge.ldap.messages import Response
 from bridge.ldap.results import SIZE_LIMIT_EXCEEDED
-from bridge.syntax.ber import BerError, message_size, read_header
+from bridge.syntax.ber import INTEGER, BerError, message_size, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _READ_BYTES = 64 * 1024
 _LAST_MESSAGE_ID = 2**31 - 1
 """RFC 4511 §4.1.1.1."""
+_MESSAGE_ID_MAX_BYTES = 4
 _SETTLE_ROUNDS = 3
 _KEEP_ALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -354,7 +355,9 @@ class Connection(asyncio.BufferedProtocol):
         """Hands one whole message to the exchange that waits for it."""
         size_bytes = end - position
         _, position, end = read_header(data, position, end)
-        _, start, position = read_header(data, position, end)
+        tag, start, position = read_header(data, position, end)
+        if tag != INTEGER or not 1 <= position - start <= _MESSAGE_ID_MAX_BYTES:
+            raise BerError("a message has no id")
         message_id = int.from_bytes(data[start:position], "big", signed=True)
         kind, start, stop = read_header(data, position, end)
         exchange = self._exchanges.get(message_id)

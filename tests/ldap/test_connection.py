@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from bridge.directory import Scope, SearchRequest
+from bridge.errors import DirectoryUnavailable
 from bridge.ldap.connection import Connection
 from bridge.ldap.settings import LdapSettings, ServerAddress
 from bridge.ldap.transport import open_connection
-from bridge.syntax.ber import message_size, read_header
+from bridge.syntax.ber import message_size, read_header, write_element
 from bridge.syntax.filters import Present
 
 SEARCH = SearchRequest("dc=example,dc=com", Scope.SUBTREE, Present("uid"), ("uid",))
@@ -90,6 +91,18 @@ async def test_what_was_gathered_is_not_sent_over_a_connection_that_has_ended() 
             await connection.wait(exchange)
         with contextlib.suppress(ConnectionResetError):
             assert await asyncio.wait_for(reader.read(65536), 5) == b""
+
+
+@pytest.mark.parametrize("message_id", ["040101", "0200", "0205000000000001", "02010202"])
+async def test_message_without_an_id_ends_the_connection(message_id: str) -> None:
+    """RFC 4511 §4.1.1: a number up to maxInt; whose answer anything else would be, nobody knows."""
+    async with connected() as (connection, reader):
+        exchange = connection.send_search(SEARCH)
+        await reader.read(100)
+        operation = write_element(0x65, bytes.fromhex("0a010004000400"))
+        reader._transport.write(write_element(0x30, bytes.fromhex(message_id), operation))  # type: ignore[attr-defined]
+        with pytest.raises(DirectoryUnavailable, match="broke the protocol"):
+            await asyncio.wait_for(connection.wait(exchange), 5)
 
 
 async def test_close_does_not_wait_for_the_servers_farewell_under_tls(

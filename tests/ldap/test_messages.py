@@ -216,6 +216,16 @@ def test_read_response_refuses_what_is_cut_off(content: bytes) -> None:
         messages.read_response(content, messages.SEARCH_DONE, 0, len(content), len(content))
 
 
+@pytest.mark.parametrize(("inside", "behind"), [(b"\x04\x00", b""), (b"", b"\x04\x00")])
+def test_read_response_refuses_what_stands_behind_a_control(inside: bytes, behind: bytes) -> None:
+    """RFC 4511 §4.1.11: a control ends with its value, and a message with its controls."""
+    result = ber.write_integer(0, ber.ENUMERATED) + ber.write_octets(b"") * 2
+    control = ber.write_element(ber.SEQUENCE, ber.write_octets(b"1.2.3"), ber.write_octets(b"value"), inside)
+    data = result + ber.write_element(0xA0, control) + behind
+    with pytest.raises(ber.BerError):
+        messages.read_response(data, messages.SEARCH_DONE, 0, len(result), len(data))
+
+
 @given(st.binary(max_size=60))
 def test_read_response_takes_or_refuses_any_bytes(content: bytes) -> None:
     """Any bytes are an answer or raise BerError."""
