@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _URI_MAX_CHARACTERS = 8 * 1024
 _SHOWN_CHARACTERS = 200
 _SERVER = re.compile(r"(ldaps?://[a-z0-9_.:\[\]-]+)(?:[/?].*)?", re.IGNORECASE | re.DOTALL)
-_LDAP_URL = re.compile(r"ldaps?://[^/?]*/([^?]*)", re.IGNORECASE)
+_LDAP_URL = re.compile(r"ldaps?://(?:\[[0-9a-f:.]+\])?[a-z0-9_.:-]*/([^?]*)", re.IGNORECASE)
 
 
 def is_ignored(uri: str, ignored: Iterable[str]) -> bool:
