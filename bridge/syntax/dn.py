@@ -20,7 +20,7 @@ _ESCAPED = re.compile(rb"\\(?:([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _SPECIAL = re.compile(r'[,+"\\<>;=\x00-\x1f\x7f]')
 _PLAIN_WORD = r'(?:[^\s,;+"\\<>=#\x00-\x1f\x7f]++|\\[,+"\\<>;=])++'
 _PLAIN_VALUE = rf"{_PLAIN_WORD}(?: {_PLAIN_WORD})*"
-_PLAIN_RDN = rf"[A-Za-z0-9.-]+={_PLAIN_VALUE}"
+_PLAIN_RDN = rf"[A-Za-z][A-Za-z0-9-]*={_PLAIN_VALUE}"
 _PLAIN_DN = re.compile(rf"{_PLAIN_RDN}(?:,{_PLAIN_RDN})*")
 """One value to a name, escaped as `escape_attribute_value` does it, and no blank that doesn't count."""
 
@@ -80,7 +80,7 @@ def dn_key(text: str) -> str:
         return text.casefold()
     try:
         name = normalize_dn(text)
-    except ValueError:  # no DN, or no text at all, as of a server that sends names that are no UTF-8
+    except DNError:
         return f"\0{text}"
     return ",".join("+".join(sorted(f"{kind}={escape_attribute_value(value)}" for kind, value in rdn)) for rdn in name)
 
@@ -134,7 +134,11 @@ def _parse_value(raw: str) -> bytes:
         text = text[1:-1]
     if _ends_in_escape(text):
         raise DNError(f"a backslash escapes nothing in {raw!r}")
-    return _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()) if found[1] else found[2], text.encode())
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:  # of a server that sends names that are no UTF-8
+        raise DNError(f"{raw!r} is no UTF-8") from error
+    return _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()) if found[1] else found[2], data)
 
 
 def _ends_in_escape(text: str) -> bool:

@@ -88,7 +88,9 @@ def test_parse_dn_reads_each_notation(text: str, name: object) -> None:
     assert parse_dn(text) == name
 
 
-@pytest.mark.parametrize("text", ["a", "=a", "cn=a,", ",", 'cn="a', "cn=a\\", "cn=#0", "cn=#zz", "cn=#0405", "c n=a"])
+@pytest.mark.parametrize(
+    "text", ["a", "=a", "cn=a,", ",", 'cn="a', "cn=a\\", "cn=#0", "cn=#zz", "cn=#0405", "c n=a", "cn=\udcff"]
+)
 def test_parse_dn_refuses_what_is_no_name(text: str) -> None:
     """What is no DN is refused rather than repaired."""
     with pytest.raises(DNError):
@@ -114,6 +116,8 @@ def test_normalize_dn_unites_spellings_of_one_name() -> None:
         ("cn=a\\=b,dc=e", "cn=a,dc=e", False),
         ("cn=ab,dc=e", "cn=a b,dc=e", False),
         ("no name", "No Name", False),
+        ("7=a", "7=A", False),
+        ("2.5.4.3=a", "2.5.4.3=A", True),
         ("cn=\udcff", "cn=\udcff", True),
         ("cn=x\\00\udcff", "cn=x\\00\udcff", True),
     ],

@@ -17,7 +17,7 @@ from bridge.sources.directory.groups import (
     absence_from_included,
     rid_of,
 )
-from bridge.syntax.dn import is_at_or_below, parse_dn, render_dn
+from bridge.syntax.dn import DNError, is_at_or_below, parse_dn, render_dn
 from bridge.syntax.filters import And, Equal, Extensible, Not, Present
 
 if TYPE_CHECKING:
@@ -85,7 +85,11 @@ class ClauseMaker(GroupReader):
 
         In another domain the same number is another group's.
         """
-        domain = tuple(rdn for rdn in parse_dn(dn) if any(kind.lower() == "dc" for kind, _ in rdn))
+        try:
+            name = parse_dn(dn)
+        except DNError as error:
+            raise self.incomplete("the DN of a group can't be read", "Correct its name.", subject=dn) from error
+        domain = tuple(rdn for rdn in name if any(kind.lower() == "dc" for kind, _ in rdn))
         text = render_dn(domain)
         return any(is_at_or_below(base, text) or is_at_or_below(text, base) for base in self.place.bases)
 

@@ -130,6 +130,17 @@ async def test_group_without_its_sid_is_an_error_where_primary_groups_count(way:
         await read(rules, here(group(STAFF, "uid=a,dc=e")))
 
 
+@pytest.mark.parametrize("dn", ["cn=\udcff,dc=e", "no name"])
+async def test_group_whose_dn_cannot_be_read_is_an_error_where_its_domain_counts(dn: str) -> None:
+    """Nobody can tell whether its members are among the users; the name itself is for whoever may see names."""
+    rules = GroupRules((STAFF,), (), GroupWay.IN_CHAIN, classes=("group",), has_primary_group=True)
+    in_staff = f"(memberOf:1.2.840.113556.1.4.1941:={STAFF})"
+    answers = {**here(ad_group(STAFF, 1105)), ("dc=e", f"(&(objectClass=group){in_staff})"): [ad_group(dn, 513)]}
+    with pytest.raises(SearchIncomplete, match="can't be read") as caught:
+        await read(rules, answers)
+    assert (caught.value.subject, dn in caught.value.message) == (dn, False)
+
+
 @pytest.mark.parametrize("way", list(GroupWay))
 @pytest.mark.parametrize("rules", [((STAFF, SALES), ()), ((STAFF,), (SALES,))])
 async def test_group_that_is_not_there_is_an_error(
