@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 _GENERALIZED = re.compile(
-    r"(\d{4})(\d\d)(\d\d)(\d\d)(?:(\d\d)(\d\d)?)?(?:[.,](\d+))?(?:Z|([+-])(\d\d)(\d\d)?)", re.ASCII
+    r"(\d{4})(\d\d)(\d\d)(\d\d)(?:(\d\d)([0-5]\d|60)?)?(?:[.,](\d+))?(?:Z|([+-])([01]\d|2[0-3])([0-5]\d)?)", re.ASCII
 )
 _WINDOWS_EPOCH_S = 11_644_473_600
 """From the beginning of 1601 to that of 1970."""
@@ -73,4 +73,4 @@ def _parse_generalized_s(text: str) -> float | None:
     except ValueError:
         return None
     shift_s = offset.total_seconds() * (-1 if found[8] == "-" else 1)
-    return start.timestamp() + min(second, 60) + fraction_s - shift_s  # a leap second is written as 60
+    return start.timestamp() + second + fraction_s - shift_s
