@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _OPTION = ";range="
 _SHOWN_CHARACTERS = 100
-_RANGE = re.compile(r"(?P<attribute>.+);range=(?P<first>\d{1,10})-(?P<last>\d{1,10}|\*)")
+_RANGE = re.compile(r"(?P<attribute>(?:(?!;range=).)+);range=(?P<first>\d{1,10})-(?P<last>\d{1,10}|\*)")
 
 
 class _Piece(NamedTuple):

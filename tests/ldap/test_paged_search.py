@@ -545,6 +545,7 @@ def test_long_reference_is_never_ignored_and_shown_in_part() -> None:
 
 
 UNTRUE_RANGES: dict[str, list[tuple[str, dict[str, list[bytes]]]]] = {
+    "a range inside of a range": [(f"uid=u,{PEOPLE}", {"mail;range=0-;range=0-*": [b"a@e"]})],
     "the first piece begins later": [(f"uid=u,{PEOPLE}", {"mail;range=5-*": [b"a@e"]})],
     "two pieces at once": [(f"uid=u,{PEOPLE}", {"mail;range=0-0": [b"a@e"], "mail;range=1-*": [b"b@e"]})],
     "plain values beside a range": [(f"uid=u,{PEOPLE}", {"mail": [b"x@e"], "mail;range=0-*": [b"a@e"]})],
