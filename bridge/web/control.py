@@ -13,7 +13,7 @@ from aiohttp import web
 
 from bridge import __version__
 from bridge.documents import render_health, render_removals, render_report, render_throttle
-from bridge.errors import BridgeError, Malformed, NoEndpoint, UnknownDirectory
+from bridge.errors import BridgeError, Malformed, NoEndpoint, TooLarge, UnknownDirectory
 from bridge.mailstore import render_error
 
 if TYPE_CHECKING:
@@ -171,8 +171,12 @@ def _text(body: dict[str, Any], name: str) -> str:
 
 
 async def _read_body(request: web.BaseRequest) -> dict[str, Any]:
-    """The JSON object in the body; an empty body is an empty object. Raises `Malformed`."""
-    data = await request.content.read(_BODY_MAX_BYTES)
+    """The JSON object in the body; an empty body is an empty object. Raises `Malformed` and `TooLarge`."""
+    data = b""
+    while piece := await request.content.read(_BODY_MAX_BYTES + 1 - len(data)):
+        data += piece
+    if len(data) > _BODY_MAX_BYTES:
+        raise TooLarge(f"more than {_BODY_MAX_BYTES} bytes")
     try:
         found = orjson.loads(data) if data else {}
     except orjson.JSONDecodeError as error:

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from bridge.certificates.forms import certificate_blocks, explain_certificate_file, explain_key_file, recognise
 from bridge.certificates.reading import read_certificates
 from bridge.certificates.verification import _BY_CODE, Evidence, explain_verification
 from bridge.config.loading import load
@@ -118,9 +119,22 @@ def read_certificate(data: bytes) -> bool:
     return bool(found)
 
 
+def look_at_pem(data: bytes) -> bool:
+    """What isn't PEM is told in a sentence of ours, whatever it is; a certificate that OpenSSL loads is none of that."""
+    blocks = certificate_blocks(data)
+    told = explain_certificate_file("x.pem", data), explain_key_file("x.pem", data)
+    assert all(sentence is None or (sentence.isprintable() and _SECRET not in sentence) for sentence in told)
+    assert all(block in data for block in blocks)
+    if not blocks:
+        return False
+    assert told[0] is None or recognise(data).form != "pem"
+    return True
+
+
 TARGETS = {
     "yaml": read_document,
     "configuration": load_configuration,
     "state": read_state,
     "certificate": read_certificate,
+    "pem": look_at_pem,
 }

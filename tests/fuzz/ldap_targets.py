@@ -6,6 +6,7 @@ input was taken, so that a test sees that both happens.
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from bridge.demo.matching import matches
@@ -16,6 +17,7 @@ from bridge.ldap import messages
 from bridge.ldap.account_notices import AccountNotices
 from bridge.ldap.bind_causes import find_cause, find_state, read_policy_warning, speaks_of_credentials
 from bridge.ldap.connection import Peer
+from bridge.ldap.discovery import Record, order_records
 from bridge.ldap.entries import DN_MAX_BYTES, EntryReader
 from bridge.ldap.messages import Response, read_paging_cookie, read_reference, read_response
 from bridge.ldap.results import SUCCESS, judge_user_bind, refuses_secret, search_error, service_bind_error
@@ -27,6 +29,7 @@ from tests.fuzz import readers
 from tests.fuzz.inputs import cut, split_off
 from tests.support.manual_clock import ManualClock
 
+_RECORDS_MAX_COUNT = 20
 _LENGTHS_COUNT = 8
 """Octets that a header may have, and more."""
 _DEPTH_LIMIT = 20
@@ -311,6 +314,20 @@ def find_causes(data: bytes) -> bool:
     return any((find_cause(text), find_state(text), speaks_of_credentials(text)))
 
 
+def order_servers(data: bytes) -> bool:
+    """Every record of the DNS is there once, those of lower priority first (RFC 2782)."""
+    head, rest = split_off(data, 1)
+    numbers = [rest[position : position + 6] for position in range(0, len(rest) - 5, 6)][:_RECORDS_MAX_COUNT]
+    records = [
+        Record(int.from_bytes(each[:2]), int.from_bytes(each[2:4]), int.from_bytes(each[4:5]), f"h{each[5]}")
+        for each in numbers
+    ]
+    ordered = order_records(records, Random(head[0]))
+    assert sorted(ordered) == sorted(records)
+    assert [record.priority for record in ordered] == sorted(record.priority for record in records)
+    return bool(records)
+
+
 TARGETS = {
     "ber": read_ber,
     "answer": read_answer,
@@ -320,4 +337,5 @@ TARGETS = {
     "demo-request": read_demo_request,
     "bind-answer": judge_bind,
     "diagnostic": find_causes,
+    "srv": order_servers,
 }

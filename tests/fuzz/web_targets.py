@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl
@@ -24,6 +25,7 @@ from bridge.model import Health, Secret
 from bridge.web.control import ControlHandler
 from bridge.web.handlers import _accepts_gzip
 from tests.fuzz.inputs import split_off, text_of
+from tests.support.web import Web, serving
 
 _CONTENT_TYPES = (
     None,
@@ -43,6 +45,9 @@ _REQUESTS = (
     ("GET", "/files"),
     ("DELETE", "/status"),
 )
+_CANARY = b"canary-7f3a"
+"""What stands for a password in the corpus."""
+_ANSWER_S = 5.0
 _LOOP = asyncio.new_event_loop()
 
 
@@ -150,29 +155,75 @@ class _Operations:
 
 
 class _Content:
-    """A body of which a part has come."""
+    """A body that comes in pieces, as aiohttp hands it over: what is there, and nothing at the end alone."""
 
-    def __init__(self, *pieces: bytes) -> None:
-        self._pieces = list(pieces)
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = [piece for piece in pieces if piece]
 
     async def read(self, count: int) -> bytes:
-        return self._pieces.pop(0)[:count] if self._pieces else b""
+        """What has come next, at most `count` octets of it."""
+        if not self._pieces or count == 0:
+            return b""
+        found, self._pieces[0] = self._pieces[0][:count], self._pieces[0][count:]
+        self._pieces = [piece for piece in self._pieces if piece]
+        return found
+
+
+@cache
+def _serve() -> tuple[Web, object]:
+    """A listener for the rest of the process, with what would end it."""
+    context = serving()
+    return _LOOP.run_until_complete(context.__aenter__()), context
+
+
+def talk_http(data: bytes) -> bool:
+    """Whatever comes over a socket is answered in HTTP or not at all, as no bug of ours, and without quoting it."""
+    web, _ = _serve()
+    web.events.clear()
+    web.service.asked.clear()
+    found = _LOOP.run_until_complete(_talk(web.port, data))
+    assert web.bugs == []
+    assert found == b"" or found.startswith(b"HTTP/1.")
+    assert _CANARY not in found
+    assert _CANARY.decode() not in repr(web.events)
+    assert all(asked[1] == "/mailstore" for asked in web.service.asked)
+    assert not web.service.asked or b"authorization" in data.lower()
+    return bool(web.service.asked)
+
+
+async def _talk(port: int, data: bytes) -> bytes:
+    """Everything that comes back once the caller has sent this and has no more to send."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        writer.write_eof()
+        return await asyncio.wait_for(reader.read(), _ANSWER_S)
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
 
 
 def answer_control(data: bytes) -> bool:
-    """Every request has a JSON object as its answer, none is a bug of ours, and what was taken is JSON for Python, too."""
-    head, body = split_off(data, 1)
-    method, path = _REQUESTS[head[0] % len(_REQUESTS)]
+    """Every request has a JSON object as its answer, however its body is cut; what was taken is JSON for Python, too."""
+    head, body = split_off(data, 2)
+    status, answer = _ask(head[0], [body])
+    assert _ask(head[0], [body[: head[1]], body[head[1] :]]) == (status, answer)
+    assert isinstance(json.loads(answer), dict)
+    assert status in (200, 400, 404, 413, 503)
+    if status == 200 and body:
+        assert isinstance(json.loads(body), dict)
+    return status == 200
+
+
+def _ask(number: int, pieces: list[bytes]) -> tuple[int, bytes]:
+    method, path = _REQUESTS[number % len(_REQUESTS)]
     bugs: list[BaseException] = []
     handler = ControlHandler(_Operations(), lambda _id, error: bugs.append(error))  # type: ignore[arg-type]
-    request: Any = SimpleNamespace(method=method, path=path, content=_Content(body))
+    request: Any = SimpleNamespace(method=method, path=path, content=_Content(pieces))
     response: Any = _LOOP.run_until_complete(handler(request))
     assert bugs == []
-    assert isinstance(json.loads(response.body), dict)
-    assert response.status in (200, 400, 404, 503)
-    if response.status == 200 and body:
-        assert isinstance(json.loads(body), dict)
-    return response.status == 200
+    return response.status, response.body
 
 
 TARGETS = {
@@ -181,4 +232,5 @@ TARGETS = {
     "basic": read_credentials,
     "accept-encoding": read_accepted_encodings,
     "control": answer_control,
+    "http": talk_http,
 }
