@@ -23,7 +23,7 @@ _LIMITS = Limits(message_bytes=600, in_flight_bytes=2000, entry_count=12, refere
 _SEARCH = SearchRequest("dc=e", Scope.SUBTREE, Present("uid"), ("uid",))
 _ONE_ENTRY = SearchRequest("dc=e", Scope.SUBTREE, Present("uid"), ("uid",), 1)
 _OPTION = ";range="
-_SHORT_BYTES = 100
+_SHORT_BYTES = 60
 """What is short enough to come octet by octet, too."""
 _LOOP = asyncio.new_event_loop()
 _SOCKETS = socket.socketpair()

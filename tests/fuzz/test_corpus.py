@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.fuzz.corpus import CORPUS, files_of
+from tests.fuzz import corpus
+from tests.fuzz.corpus import CORPUS, files_of, keep_new
 from tests.fuzz.targets import TARGETS
 
 FILES_MAX_COUNT = 700
@@ -24,3 +27,18 @@ def test_corpus_is_small_and_belongs_to_targets() -> None:
     files = [file for name in TARGETS for file in files_of(name)]
     assert len(files) <= FILES_MAX_COUNT
     assert all(file.stat().st_size <= LONGEST_BYTES for file in files)
+
+
+def test_keep_new_takes_what_goes_another_way_the_smallest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that is read like one that is there is left out, and so is the longer of two that go one new way."""
+    kept, found = tmp_path / "corpus" / "dn", tmp_path / "found"
+    kept.mkdir(parents=True)
+    found.mkdir()
+    monkeypatch.setattr(corpus, "CORPUS", tmp_path / "corpus")
+    (kept / "known").write_bytes(b"cn=a")
+    for number, data in enumerate((b"cn=b", b"ou=longer\\", b"ou=\\")):
+        (found / str(number)).write_bytes(data)
+    assert keep_new("dn", found) == 1
+    assert {file.read_bytes() for file in kept.iterdir()} == {b"cn=a", b"ou=\\"}
