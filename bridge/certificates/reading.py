@@ -65,17 +65,16 @@ def read_certificates(found: Iterable[bytes]) -> tuple[Certificate, ...]:
     for der in found:
         try:
             certificates.append(_read(der))
-        except _unreadable():
+        except Exception:  # noqa: BLE001 - cryptography raises whatever it likes, and words alone depend on it
             break
     return tuple(certificates)
 
 
 def _unreadable() -> tuple[type[Exception], ...]:
-    """What cryptography raises for what is missing, or departs from RFC 5280: it has no one kind for it."""
+    """What cryptography raises for an extension that is missing, or departs from RFC 5280."""
     from cryptography import x509  # noqa: PLC0415 - see above
 
-    odd = x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType
-    return ValueError, x509.ExtensionNotFound, *odd
+    return ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType
 
 
 def read_authorities(ca_file: str | None) -> tuple[Certificate, ...]:

@@ -22,10 +22,17 @@ def test_certificate_in_order_is_read() -> None:
     assert "serverAuth" in found.usages
 
 
-def test_version_that_is_none_is_left_out() -> None:
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03"),  # a version that there isn't
+        (b"\x0c\x0etrustme", b"\x03\x0etrustme"),  # a BIT STRING in a name
+    ],
+)
+def test_certificate_that_cannot_be_read_is_left_out(old: bytes, new: bytes) -> None:
     """Nobody knows what is in it; what came before it stays."""
     whole = made_for("ldap.example.com")
-    broken = whole.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03", 1)
+    broken = whole.replace(old, new)
     assert broken != whole
     assert len(read_certificates([whole, broken, whole])) == 1
 
