@@ -130,7 +130,7 @@ def parse_guard(decisions: str, parts: tuple[Mapping[bytes, Value], ...]) -> Gua
             {parse_text(key): part.parse(value) for key, value in rows.items()}
             for part, rows in zip(PARTS, parts, strict=True)
         )
+        held = sorted(withheld.values(), key=lambda one: (one.removal.user_id, one.removal.kind.value))
+        return GuardState(tuple(held), last_seen_s, recent, former_names, decided_names, approved, last_seen_at)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise Damaged(f"what the guard remembers can't be read: {error}") from error
-    held = sorted(withheld.values(), key=lambda one: (one.removal.user_id, one.removal.kind.value))
-    return GuardState(tuple(held), last_seen_s, recent, former_names, decided_names, approved, last_seen_at)

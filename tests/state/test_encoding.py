@@ -41,9 +41,32 @@ def test_broken_decisions_are_damage(text: str) -> None:
         parse_guard(text, tuple({} for _ in PARTS))
 
 
+def held(**fields: object) -> bytes:
+    """A removal that is withheld, some of its fields of another kind than they are written."""
+    whole = {"user_id": "1", "user_name": "a", "kind": "missing", "reason": "deleted", "detail": "", "lost": []}
+    return json.dumps({**whole, "new_name": None, "held_by": "limit", "since_s": 1.0, **fields}).encode()
+
+
+def test_withheld_removal_is_read() -> None:
+    """The twin of the broken ones below."""
+    (found,) = parse_guard(DECISIONS, ({b"id": held()}, *({} for _ in PARTS[1:]))).withheld
+    assert found.removal.user_id == "1"
+
+
 @pytest.mark.parametrize(
     ("part", "value"),
-    [(0, b"{}"), (0, b""), (0, b'{"kind": "no kind"}'), (1, b"x"), (2, b""), (3, b"\xff"), (3, 7.0), (4, b"\xff")],
+    [
+        (0, held(lost=[7])),
+        (0, held(user_id=7)),
+        (0, b"{}"),
+        (0, b""),
+        (0, b'{"kind": "no kind"}'),
+        (1, b"x"),
+        (2, b""),
+        (3, b"\xff"),
+        (3, 7.0),
+        (4, b"\xff"),
+    ],
 )
 def test_broken_memory_of_the_guard_is_damage(part: int, value: bytes | float) -> None:
     """Whatever stands in place of a value, in each table."""
