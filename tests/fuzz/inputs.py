@@ -18,6 +18,11 @@ def text_of(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def said_of(data: bytes) -> str:
+    """The octets as a server's words for people are decoded."""
+    return data.decode("utf-8", "replace").rstrip("\0")
+
+
 def strict_text_of(data: bytes) -> str | None:
     """The text, or None for what is no UTF-8."""
     try:

@@ -9,37 +9,23 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from bridge.demo.matching import matches
-from bridge.demo.wire import read_message as read_request
-from bridge.directory import Entry, Scope, SearchRequest
-from bridge.errors import DirectoryError
+from bridge.directory import Entry
 from bridge.ldap import messages
-from bridge.ldap.account_notices import AccountNotices
-from bridge.ldap.bind_causes import find_cause, find_state, read_policy_warning, speaks_of_credentials
-from bridge.ldap.connection import Peer
 from bridge.ldap.discovery import Record, order_records
 from bridge.ldap.entries import DN_MAX_BYTES, EntryReader
 from bridge.ldap.messages import Response, read_paging_cookie, read_reference, read_response
-from bridge.ldap.results import SUCCESS, judge_user_bind, refuses_secret, search_error, service_bind_error
 from bridge.syntax import ber
 from bridge.syntax.ber import BerError, Reader
-from bridge.syntax.filter_ber import decode_filter, encode_filter
-from bridge.syntax.filters import And, Not, Or, Present, attributes_of, render_filter
 from tests.fuzz import readers
-from tests.fuzz.inputs import cut, split_off
-from tests.support.manual_clock import ManualClock
+from tests.fuzz.inputs import cut, said_of, split_off
 
 _RECORDS_MAX_COUNT = 20
 _LENGTHS_COUNT = 8
 """Octets that a header may have, and more."""
 _DEPTH_LIMIT = 20
 _ANSWERS = (messages.BIND_RESPONSE, messages.SEARCH_DONE, messages.EXTENDED_RESPONSE)
-_TELLING_CHARACTERS = 20
-"""What is shorter may stand in our own words, too."""
 _MOST = 2**31 - 1
 """RFC 4511 §4.1.1: maxInt."""
-_PEER = Peer("company", "ldap://h")
-_SEARCH = SearchRequest("dc=e", Scope.SUBTREE, Present("uid"), ())
 
 
 def read_ber(data: bytes) -> bool:
@@ -135,7 +121,7 @@ def _agree_on_reference(message: bytes, uris: tuple[str, ...]) -> bool:
     if theirs is None:  # RFC 4511 §4.5.3 wants one URI at least; controls behind it are passed over unread
         return True
     found = theirs["protocolOp"].getComponent()
-    assert uris == tuple(_text(bytes(uri)) for uri in found)
+    assert uris == tuple(said_of(bytes(uri)) for uri in found)
     return True
 
 
@@ -149,14 +135,10 @@ def _their_facts(message: Any) -> tuple[object, ...]:
     if message["controls"].isValue:
         for control in message["controls"]:
             value = control["controlValue"]
-            controls[_text(bytes(control["controlType"]))] = bytes(value) if value.isValue else None
-    referrals = [_text(bytes(uri)) for uri in result["referral"]] if result["referral"].isValue else []
+            controls[said_of(bytes(control["controlType"]))] = bytes(value) if value.isValue else None
+    referrals = [said_of(bytes(uri)) for uri in result["referral"]] if result["referral"].isValue else []
     said = bytes(result["diagnosticMessage"])[:1024]
-    return int(result["resultCode"]), _text(said), tuple(referrals), controls
-
-
-def _text(octets: bytes) -> str:
-    return octets.decode("utf-8", "replace").rstrip("\0")
+    return int(result["resultCode"]), said_of(said), tuple(referrals), controls
 
 
 def read_paging_control(data: bytes) -> bool:
@@ -239,81 +221,6 @@ def _names_of(content: bytes) -> list[bytes]:
     return names
 
 
-def read_filter_bytes(data: bytes) -> bool:
-    """A filter that was read is written back as one that reads the same; a single assertion is one for pyasn1, too."""
-    try:
-        tree = decode_filter(Reader(data))
-    except BerError:
-        return False
-    written = encode_filter(tree)
-    assert decode_filter(Reader(written)) == tree
-    if not isinstance(tree, And | Or | Not):  # pyasn1 can't follow ldap3's types into filters inside of filters
-        assert readers.read_filter_ber(data[: ber.message_size(b"\x30" + data[1:])]) is not None
-    attributes_of(tree)
-    render_filter(tree)
-    return True
-
-
-def read_demo_request(data: bytes) -> bool:
-    """The sample directory answers any request, or says that it is none."""
-    try:
-        message = read_request(data)
-    except BerError:
-        return False
-    tree = getattr(message.operation, "filter", None)
-    if tree is not None:
-        matches(tree, {"uid": [b"anna"], "age": [b"-7", b"10"], "cn": [b"Anna  Berg", b"\xff"]})
-    return True
-
-
-def judge_bind(data: bytes) -> bool:
-    """A result that is no success accepts nobody; every other answer is a verdict or an error with this server's name."""
-    head, rest = split_off(data, 3)
-    said, *values = cut(rest, head[1:])
-    names = (messages.PASSWORD_POLICY, messages.PASSWORD_EXPIRED, messages.PASSWORD_EXPIRING)
-    controls: dict[str, bytes | None] = {name: value for name, value in zip(names, values, strict=False) if value}
-    response = Response(
-        messages.BIND_RESPONSE, head[0], _text(said), ("ldap://other/cn=x",) * (head[0] == 10), controls
-    )
-    _check_policy(response)
-    for error in (service_bind_error(response, _PEER), service_bind_error(response, _PEER, "GSSAPI")):
-        assert error.server == _PEER.server
-    assert search_error(response, _PEER, _SEARCH).result_code == head[0]
-    try:
-        result = judge_user_bind(response, _PEER)
-    except DirectoryError as error:
-        assert not refuses_secret(response, _PEER)
-        assert error.result_code == head[0]
-        assert len(response.diagnostic_message) < _TELLING_CHARACTERS or response.diagnostic_message not in error.detail
-        return False
-    assert result.rejection is not None or head[0] == SUCCESS
-    return True
-
-
-def _check_policy(response: Response) -> None:
-    """Numbers are those of pyasn1, and none is negative or larger than maxInt."""
-    warning, value = read_policy_warning(response), response.controls.get(messages.PASSWORD_POLICY)
-    notices = AccountNotices("company", ManualClock(), lambda _event: None)
-    notices.note_accepted(b"key", "h", response)
-    if warning is None:
-        return
-    number = warning.expires_in_s if warning.grace_count is None else warning.grace_count
-    assert number is not None and 0 <= number <= 10**10
-    theirs = readers.read_policy(value) if value is not None else None
-    if theirs is not None and theirs[0] is not None:
-        assert theirs[0] == (("expires", number) if warning.grace_count is None else ("graces", number))
-
-
-def find_causes(data: bytes) -> bool:
-    """What a message says of the account never comes from what it quotes: a name in brackets, or a DN."""
-    text = _text(data)
-    quoted = f"[{text.replace(']', '')}]"
-    assert find_cause(quoted) is None
-    assert find_state(quoted) is None
-    assert not speaks_of_credentials(quoted)
-    return any((find_cause(text), find_state(text), speaks_of_credentials(text)))
-
-
 def order_servers(data: bytes) -> bool:
     """Every record of the DNS is there once, those of lower priority first (RFC 2782)."""
     head, rest = split_off(data, 1)
@@ -333,9 +240,5 @@ TARGETS = {
     "answer": read_answer,
     "paging-control": read_paging_control,
     "entry": read_entries,
-    "filter-ber": read_filter_bytes,
-    "demo-request": read_demo_request,
-    "bind-answer": judge_bind,
-    "diagnostic": find_causes,
     "srv": order_servers,
 }

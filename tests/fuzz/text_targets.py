@@ -24,7 +24,6 @@ from bridge.ldap.references import find_needed, is_ignored, server_of
 from bridge.ldap.settings import LdapSettings
 from bridge.mapping import AddressRules, MappingError, parse_item
 from bridge.mapping.items import Placeholder
-from bridge.syntax import ber
 from bridge.syntax.attributes import is_attribute_description
 from bridge.syntax.controls import escape_controls, escape_in_json
 from bridge.syntax.dn import (
@@ -36,14 +35,6 @@ from bridge.syntax.dn import (
     parse_dn,
     render_dn,
 )
-from bridge.syntax.filter_ber import decode_filter, encode_filter
-from bridge.syntax.filters import (
-    FilterError,
-    attributes_of,
-    parse_filter,
-    parse_filter_template,
-    render_filter,
-)
 from bridge.syntax.times import IntervalForm, TimeForm, parse_interval_s, parse_time_s
 from bridge.web.addresses import SITE_BITS, UNIX, Troublemakers, parse_address
 from tests.fuzz import readers
@@ -51,7 +42,6 @@ from tests.fuzz.inputs import split_off, strict_text_of, text_of
 
 _IGNORED = ("CN=Configuration", "DC=DomainDnsZones")
 _SETTINGS = LdapSettings("company", (), ignored_references=_IGNORED)
-_TEMPLATE = parse_filter_template("(&(objectClass=person)(|(uid={user})(mail={user}@*)(!(cn>=x{user}))(a:dn:={user})))")
 _RULES = (AddressRules(), AddressRules(frozenset(("example.com", "münchen.example")), lowercase=True))
 
 
@@ -127,46 +117,6 @@ def read_reference(data: bytes) -> bool:
         dn_key, _IGNORED
     )
     assert domain and all(kind.lower() == "dc" for rdn in domain for kind, _ in rdn)
-    return True
-
-
-def read_filter(data: bytes) -> bool:
-    """A filter is written back as one that reads the same, in text and on the wire; ldap3 sends the same octets."""
-    text = strict_text_of(data)
-    if text is None:
-        return False
-    try:
-        tree = parse_filter(text)
-    except FilterError as error:
-        assert 0 <= error.position <= len(text)
-        return False
-    assert parse_filter(render_filter(tree)) == tree
-    written = encode_filter(tree)
-    assert decode_filter(ber.Reader(written)) == tree
-    assert all(map(is_attribute_description, attributes_of(tree)))
-    with suppress(FilterError):
-        parse_filter_template(text)
-    theirs = readers.encode_filter_text(render_filter(tree))
-    if theirs is not None and _is_sent_alike(text):
-        assert theirs == written
-    return True
-
-
-def _is_sent_alike(text: str) -> bool:
-    """ldap3 takes off blanks at the ends of values, sends FALSE for `dn`, which is the default, and knows no `(&)`."""
-    return not any(map(str.isspace, text)) and ":=" not in text and "(&)" not in text and "(|)" not in text
-
-
-def fill_template(data: bytes) -> bool:
-    """Whatever was typed as a user name is a value, and nothing of it becomes a part of the filter."""
-    user_name = strict_text_of(data)
-    if user_name is None:
-        return False
-    filled = _TEMPLATE.fill(user_name)
-    assert decode_filter(ber.Reader(encode_filter(filled))) == filled
-    assert parse_filter(render_filter(filled)) == filled
-    assert attributes_of(filled) == attributes_of(_TEMPLATE.tree)
-    assert render_filter(filled).count("(") == render_filter(_TEMPLATE.tree).count("(")
     return True
 
 
@@ -293,8 +243,6 @@ TARGETS = {
     "dn-pair": compare_dns,
     "dn-value": escape_dn_value,
     "reference": read_reference,
-    "filter": read_filter,
-    "filter-template": fill_template,
     "item": read_item,
     "time": read_time,
     "addresses": choose_addresses,
