@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 _READ_BYTES = 64 * 1024
 _LAST_MESSAGE_ID = 2**31 - 1
 """RFC 4511 §4.1.1.1."""
-_MESSAGE_ID_MAX_BYTES = 4
+_MESSAGE_ID_MAX_BYTES = 8
+"""As for every integer: four would do, and more of them than are needed harm nobody."""
 _SETTLE_ROUNDS = 3
 _KEEP_ALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),

@@ -93,7 +93,7 @@ async def test_what_was_gathered_is_not_sent_over_a_connection_that_has_ended() 
             assert await asyncio.wait_for(reader.read(65536), 5) == b""
 
 
-@pytest.mark.parametrize("message_id", ["040101", "0200", "0205000000000001", "02010202"])
+@pytest.mark.parametrize("message_id", ["040101", "0200", "0209000000000000000001", "010101"])
 async def test_message_without_an_id_ends_the_connection(message_id: str) -> None:
     """RFC 4511 §4.1.1: a number up to maxInt; whose answer anything else would be, nobody knows."""
     async with connected() as (connection, reader):
@@ -103,6 +103,19 @@ async def test_message_without_an_id_ends_the_connection(message_id: str) -> Non
         reader._transport.write(write_element(0x30, bytes.fromhex(message_id), operation))  # type: ignore[attr-defined]
         with pytest.raises(DirectoryUnavailable, match="broke the protocol"):
             await asyncio.wait_for(connection.wait(exchange), 5)
+
+
+async def test_message_id_may_have_more_octets_than_it_needs() -> None:
+    """The twin: X.690 §8.3.2 forbids it, and the number is plain all the same."""
+    async with connected() as (connection, reader):
+        exchange = connection.send_search(SEARCH)
+        await reader.read(100)
+        message_id, operation = (
+            bytes.fromhex("02080000000000000001"),
+            write_element(0x65, bytes.fromhex("0a010004000400")),
+        )
+        reader._transport.write(write_element(0x30, message_id, operation))  # type: ignore[attr-defined]
+        assert (await asyncio.wait_for(connection.wait(exchange), 5)).result_code == 0
 
 
 async def test_close_does_not_wait_for_the_servers_farewell_under_tls(
