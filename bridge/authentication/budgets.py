@@ -14,6 +14,7 @@ from bridge.sources.directory.lockout import budget_of, read_lockout, window_of
 if TYPE_CHECKING:
     from bridge.authentication.throttle import Throttle
     from bridge.clock import Clock
+    from bridge.sources.directory.lockout import LockoutPolicy
     from bridge.sources.directory.source import DirectorySource
 
 _GOOD_FOR_S = 3600.0
@@ -37,7 +38,8 @@ class Budgets:
         self._window_s = window_s
         self._due_s: dict[str, float] = {}
         """When the policy of a directory is read again."""
-        self._known: set[str] = set()
+        self._policies: dict[str, LockoutPolicy | None] = {}
+        """What each directory has shown; those that are not in here were not read yet."""
         self._readings: dict[str, asyncio.Task[None]] = {}
 
     async def learn(self, source: DirectorySource) -> None:
@@ -50,7 +52,7 @@ class Budgets:
         reading = self._readings.get(source.name)
         if reading is None:
             reading = self._readings[source.name] = asyncio.create_task(self._read(source))
-        if source.name not in self._known:
+        if source.name not in self._policies:
             await asyncio.wait((reading,), timeout=_PATIENCE_S)
 
     async def aclose(self) -> None:
@@ -63,10 +65,10 @@ class Budgets:
     async def _read(self, source: DirectorySource) -> None:
         pause_s = _PAUSE_S
         try:
-            policy = await read_lockout(source)
+            policy = await read_lockout(source, self._policies.get(source.name))
             count, window_s = budget_of(self._max_failure_count, policy), window_of(self._window_s, policy)
             self._throttle.set_budget(source.name, count, window_s)
-            self._known.add(source.name)
+            self._policies[source.name] = policy
             pause_s = _GOOD_FOR_S
         except DirectoryError:
             pass  # what was known stays

@@ -266,6 +266,28 @@ async def test_policy_that_is_not_told_in_time_keeps_nobody_waiting(server: Logi
         assert (await found.login("waits", "wrong"))[0] == "wrong_password"
 
 
+@pytest.mark.slapd
+@pytest.mark.parametrize("server", ON_SLAPD[:1], indirect=True)
+@pytest.mark.parametrize("code", [0, 1, 3, 4, 11, 32, 50, 51, 53, 80])
+async def test_policy_that_is_not_told_again_holds_on(server: LoginServer, code: int, tmp_path: Path) -> None:
+    """An hour later the search for it is refused, or finds nothing: the budget is no larger than before."""
+    server.add([("first", ""), ("many", "")])
+    async with running(server, tmp_path) as found:
+        assert found.proxy is not None
+        assert (await found.login("first", right("first")))[0] == "accepted"
+        found.proxy.answer_searches(code, only=lambda request: b"pwdPolicy" in request.filter)
+        for _ in range(2):
+            found.clock.advance(61 * MINUTE_S)
+            searches = len(found.proxy.searches)
+            assert (await found.login("first", right("first")))[0] == "accepted"
+            await until(lambda: any(b"pwdPolicy" in each.filter for each in found.proxy.searches[searches:]))  # noqa: B023
+            await asyncio.sleep(0.1)  # until the answer has been read
+        for number in range(server.threshold_count + 1):
+            await found.login("many", f"no {number}")
+        assert server.failures("many") == server.budget_count
+        assert server.takes("many", right("many"))
+
+
 @everywhere
 async def test_programs_with_old_passwords_leave_room_for_the_person(server: LoginServer, tmp_path: Path) -> None:
     """Two programs ask every ten minutes for hours; the person mistypes now and then, and gets in; nothing locks."""

@@ -79,16 +79,22 @@ class LockoutRule:
         )
 
 
-async def read_lockout(source: DirectorySource) -> LockoutPolicy | None:
+async def read_lockout(source: DirectorySource, before: LockoutPolicy | None = None) -> LockoutPolicy | None:
     """What the directory shows of locking accounts, or None where it shows nothing.
 
-    Raises `DirectoryUnavailable`; a directory that refuses to tell, shows nothing.
+    Where it shows nothing any more, or refuses to tell of a part, what it has shown `before` holds on. Raises
+    `DirectoryUnavailable`; a directory that refuses to tell, shows nothing.
     """
     shown: list[LockoutPolicy] = []
+    is_whole = True
     for rule in source.lockout:
         for base in await _resolve_bases(source, rule):
-            found = (rule.read(entry) for entry in await _look_up(source, rule, base))
+            entries = await _look_up(source, rule, base, must_find=before is not None)
+            is_whole &= entries is not None
+            found = (rule.read(entry) for entry in entries or ())
             shown += [policy for policy in found if policy is not None]
+    if before is not None and not (shown and is_whole):
+        shown.append(before)
     return _combine(shown)
 
 
@@ -125,15 +131,15 @@ async def _resolve_bases(source: DirectorySource, rule: LockoutRule) -> Sequence
         return ()
 
 
-async def _look_up(source: DirectorySource, rule: LockoutRule, base: str) -> Sequence[Entry]:
-    """What is found at one place, or nothing where there is none or the directory refuses it."""
+async def _look_up(source: DirectorySource, rule: LockoutRule, base: str, *, must_find: bool) -> Sequence[Entry] | None:
+    """What is found at one place; None where the directory refuses it."""
     search = SearchRequest(base, rule.scope, rule.filter, rule.attributes, size_limit_count=_POLICIES_MAX_COUNT)
     try:
-        return (await source.directory.look_up(search)).entries
+        return (await source.directory.look_up(search, must_find=must_find)).entries
     except DirectoryUnavailable:
         raise
     except DirectoryError:
-        return ()
+        return None
 
 
 def _combine(shown: list[LockoutPolicy]) -> LockoutPolicy | None:

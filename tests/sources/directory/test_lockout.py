@@ -158,6 +158,30 @@ async def test_directory_that_cannot_be_asked_is_unavailable() -> None:
         await read_lockout(shown_by("active_directory", directory))
 
 
+@pytest.mark.parametrize(
+    ("answer", "threshold"),
+    [
+        ([], 3),
+        (DirectoryRefused("no rights", directory="memory"), 3),
+        (SearchIncomplete("too many", directory="memory"), 3),
+        ([domain("5", "-18000000000")], 5),
+        ([domain("2", "-18000000000")], 2),
+        ([domain("0", "-18000000000")], 0),
+    ],
+)
+async def test_what_was_shown_before_holds_on_where_nothing_is(
+    answer: list[Entry] | BridgeError, threshold: int
+) -> None:
+    """No error makes the budget larger; a policy that was changed is followed both ways."""
+    before = LockoutPolicy(3, 1800.0, "dc=e")
+    is_error = isinstance(answer, BridgeError)
+    directory = MemoryDirectory(*(() if is_error else answer))
+    directory.look_up_failures = [answer] if is_error else []
+    policy = await read_lockout(shown_by("active_directory", directory), before)
+    assert policy is not None
+    assert policy.threshold_count == threshold
+
+
 async def test_fine_grained_policy_that_can_be_read_counts() -> None:
     """Where the right to read it was delegated, the stricter of both is what follows."""
     strict = entry(PSO, objectClass="msDS-PasswordSettings", msDS_LockoutThreshold="2")
