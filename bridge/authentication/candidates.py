@@ -221,7 +221,7 @@ async def _find_at(
     template = source.login_template
     holder = find_holder(directory, user_name) if template is None or directory.decides(user_name) else None
     if template is None or holder is not None:
-        entries = await questions.read(holder) if holder is not None else ()
+        entries = await questions.read(holder, must_find=must_find) if holder is not None else ()
         return await _judge(directory, questions, entries)
     bases = source.bases or await source.resolve_bases()
     searches = [source.login_search(base, template.fill(user_name)) for base in bases]
@@ -263,10 +263,10 @@ class _Questions:
             entries |= {entry.dn: entry for search in searches[1:] for entry in await self.ask(search)}
         return tuple(entries.values())
 
-    async def read(self, user: User) -> tuple[Entry, ...]:
+    async def read(self, user: User, *, must_find: bool = False) -> tuple[Entry, ...]:
         """The live entry of a listed user, if it is still the same one and one of the users."""
         source = self._source
-        found = await self.ask(source.entry_search(user.distinguished_name))
+        found = await self.ask(source.entry_search(user.distinguished_name), must_find=must_find)
         entries = tuple(entry for entry in found if judge_entry(source, entry).user_id == user.id)
         if entries or source.attribute_map.id_attribute is None:
             return entries

@@ -22,7 +22,7 @@ from tests.support.ldap_messages import Kind, Request
 from tests.support.ldap_proxy import LdapProxy
 from tests.support.manual_clock import ManualClock
 from tests.support.proxied_connection import Rule
-from tests.support.slapd import PEOPLE, READER, person
+from tests.support.slapd import BASE, PEOPLE, READER, person
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.slapd
@@ -161,6 +161,50 @@ async def test_answer_that_may_mean_a_lost_session_is_asked_for_again_on_a_new_c
         assert found.first.opened_count == opened_count + 1
         assert not found.is_set_aside(found.first)
         assert await found.problems() == []
+
+
+@pytest.mark.parametrize("code", LOST_SESSION.values(), ids=list(LOST_SESSION))
+async def test_lost_session_costs_nobody_a_login_where_names_are_composed(
+    start_slapd: StartSlapd, tmp_path: Path, code: int
+) -> None:
+    """The entry is read by its DN, as the listing has it: that it isn't there is asked for again, too."""
+    slapd = start_slapd([person(uid) for uid in USERS])
+    lines = f'{TIMEOUTS}\n    attributes: {{userName: "{{uid}}.{{sn|lower}}"}}'
+    async with LdapProxy(("127.0.0.1", slapd.port)) as proxy:
+        async with running_bridge(configuration(proxy.url, tmp_path, directory=lines)) as client:
+            name = (await client.list_users())[0]["userName"]
+            password = f"Pass-{name.partition('.')[0]}"
+            assert await client.auth(name, password)
+            proxy.answer_searches(code, which="existing")
+            opened_count = proxy.opened_count
+            for _ in range(2):
+                assert await client.auth(name, password)
+            assert proxy.opened_count == opened_count + 1
+
+
+@pytest.mark.parametrize("way", ["include", "exclude"])
+@pytest.mark.parametrize("code", [*LOST_SESSION.values(), 32], ids=[*LOST_SESSION, "noSuchObject"])
+async def test_lost_session_costs_nobody_a_login_where_groups_are_asked(
+    start_slapd: StartSlapd, tmp_path: Path, code: int, way: str
+) -> None:
+    """A group that a kept connection doesn't show is asked for again, and so is who is in it."""
+    groups, staff = f"ou=groups,{BASE}", f"cn=staff,ou=groups,{BASE}"
+    members = [f"uid={uid},{PEOPLE}" for uid in USERS if (uid != "frida") == (way == "include")]
+    entries = [
+        (groups, {"objectClass": ["organizationalUnit"], "ou": ["groups"]}),
+        (staff, {"objectClass": ["groupOfNames"], "cn": ["staff"], "member": members}),
+    ]
+    slapd = start_slapd([*map(person, USERS), *entries])
+    users = f'users: {{bases: ["{PEOPLE}"], groups: {{{way}: ["{staff}"]}}}}'
+    async with LdapProxy(("127.0.0.1", slapd.port)) as proxy:
+        async with running_bridge(configuration(proxy.url, tmp_path, directory=TIMEOUTS, users=users)) as client:
+            assert len(await client.list_users()) == len(USERS) - 1
+            assert await client.auth("anna", "Pass-anna")
+            proxy.answer_searches(code, only=lambda request: request.base.casefold() == staff, which="existing")
+            for _ in range(2):
+                assert await client.auth("anna", "Pass-anna")
+            assert not await client.auth("frida", "Pass-frida")
+            assert client.service.bridge.directories["company"].source.asks_groups
 
 
 async def test_empty_answer_for_a_name_that_is_not_listed_is_believed_at_once(

@@ -35,9 +35,9 @@ class _Asked(NamedTuple):
     rules: GroupRules
     server: str
 
-    async def look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
+    async def look_up(self, search: SearchRequest, *, must_find: bool = False) -> tuple[Entry, ...]:
         """What the server has that matches."""
-        return (await self.source.directory.look_up(search, self.server)).entries
+        return (await self.source.directory.look_up(search, self.server, must_find=must_find)).entries
 
 
 class _GroupGoneError(Exception):
@@ -111,18 +111,21 @@ def _membership(rules: GroupRules, entry: Entry) -> Filter:
 
 
 async def _has_member(asked: _Asked, dn: str, wanted: Filter, group: Group) -> bool:
-    if await asked.look_up(SearchRequest(dn, Scope.BASE, wanted, (), size_limit_count=1)):
+    of_member = SearchRequest(dn, Scope.BASE, wanted, (), size_limit_count=1)
+    if await asked.look_up(of_member):
         return True
+    if await asked.look_up(group_search(dn)):
+        return False
     try:
         await _check_is_there(asked, dn)  # nothing comes of a group that can't be seen, either
     except SearchInvalid as error:
         if dn_key(dn) != dn_key(group.dn):
             raise _GroupGoneError from error
         raise
-    return False
+    return bool(await asked.look_up(of_member))  # the group is seen on a new connection, so who is in it is, too
 
 
 async def _check_is_there(asked: _Asked, dn: str) -> None:
-    """The group can be seen. Raises `SearchInvalid` otherwise."""
-    if not await asked.look_up(group_search(dn)):
+    """The group can be seen, on a new connection at the latest. Raises `SearchInvalid` otherwise."""
+    if not await asked.look_up(group_search(dn), must_find=True):
         raise group_missing(dn, asked.source.name, asked.server)

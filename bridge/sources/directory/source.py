@@ -226,7 +226,7 @@ class DirectorySource:
         reader = Walker if self.groups.is_walked else ClauseMaker
 
         async def look_up(search: SearchRequest) -> tuple[Entry, ...]:
-            return (await self.directory.look_up(search, stream.server)).entries
+            return (await self.directory.look_up(search, stream.server, must_find=True)).entries
 
         return await reader(self.groups, stream, place, look_up).read()
 
