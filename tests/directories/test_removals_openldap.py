@@ -13,6 +13,8 @@ import pytest
 from tests.conftest import StartSlapd
 from tests.support.bridges import Client, command, configuration, running_bridge
 from tests.support.faulty_server import FaultyServer, small_directory
+from tests.support.ldap_messages import Request
+from tests.support.ldap_proxy import LdapProxy
 from tests.support.slapd import BASE, PEOPLE, Entry, person
 
 pytestmark = pytest.mark.slapd
@@ -238,6 +240,36 @@ async def test_entry_that_one_listing_leaves_out_stays(tmp_path: Path) -> None:
             assert client.service.bridge.health().status.value == "ok"
             full = short
             assert [user["userName"] for user in await client.list_users()] == ["anna", "carl"]
+
+
+async def test_lost_session_confirms_no_removal(start_slapd: StartSlapd, tmp_path: Path) -> None:
+    """Somebody moves while a listing runs, so that it lacks them; the connection that is asked shows nobody any more."""
+    more = f"ou=more,{BASE}"
+    name, values = person("zoe")
+    folder: Entry = (more, {"objectClass": ["organizationalUnit"], "ou": ["more"]})
+    slapd = start_slapd([*people(9), folder, (name.replace(PEOPLE, more), values)])
+    is_moved = False
+
+    def move(request: Request) -> None:
+        nonlocal is_moved
+        if request.kind == "search" and request.base.casefold() == more and not is_moved:
+            is_moved = True
+            change = f"changetype: modrdn\nnewrdn: uid=zoe\ndeleteoldrdn: 0\nnewsuperior: {PEOPLE}\n"
+            slapd.modify(f"dn: uid=zoe,{more}\n{change}")
+
+    async with LdapProxy(("127.0.0.1", slapd.port)) as proxy:
+        users = f'users: {{bases: ["{PEOPLE}", "{more}"]}}'
+        async with running_bridge(configuration(proxy.url, tmp_path, users=users, more=EVERY_TIME)) as client:
+            assert len(await client.list_users()) == 10
+            assert await client.auth("u001", "Pass-u001")
+            proxy.answer_searches(0, which="existing")
+            proxy.on_request = move
+            assert "zoe" in [user["userName"] for user in await client.list_users()]
+            assert is_moved
+            assert '"inconsistent":["zoe"]' in client.log.getvalue()
+            slapd.delete(f"uid=zoe,{PEOPLE}")
+            proxy.answer_searches(0, which="existing")
+            assert len(await client.list_users()) == 9
 
 
 async def test_refuse_answers_503_until_it_is_approved(start_slapd: StartSlapd, tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ class Confirmation:
         self._server = server
         self.shown: dict[str, User] = {}
         """The users that entries make which match, by their ids, whether or not somebody else claims their names."""
+        self._is_certain = False
+        """Whether a connection that was opened for this round has said that something isn't there."""
 
     async def ask(self, users: Sequence[User]) -> dict[str, Finding]:
         """What is said of each user; UNCONFIRMED where it can't be asked."""
@@ -82,7 +84,11 @@ class Confirmation:
         return found
 
     async def _look_up(self, search: SearchRequest) -> tuple[Entry, ...]:
-        return (await self._source.directory.look_up(search, self._server)).entries
+        """What matches; a kept connection that has lost its session shows nobody, and is not believed."""
+        must_find = not self._is_certain
+        entries = (await self._source.directory.look_up(search, self._server, must_find=must_find)).entries
+        self._is_certain |= not entries
+        return entries
 
     async def _confirm_by_ids(self, ids: Sequence[str]) -> dict[str, Finding]:
         source = self._source
