@@ -41,13 +41,15 @@ class Failure(NamedTuple):
     bound_s: float
     """When the last one was made."""
     bind_count: int
-    """How many of them count."""
+    """How many of them count; 0 after a success at that server."""
     asked_s: float
     """When it was asked for last, with a bind or without."""
     password_mark: tuple[bytes, ...]
     is_lasting: bool
     is_over: bool = False
     """Whether a sign has ended the refusal; the bind counts all the same."""
+    is_tried: bool = True
+    """Whether nothing but a success with another password has ended it, if it is over: it is wrong in all likelihood."""
 
 
 class Unknown(NamedTuple):
@@ -82,7 +84,8 @@ class Memory:
         """
         is_barred = bool(attempt.state.bars)
         if self.was_barred and not is_barred:
-            self.failures = {key: failure._replace(is_over=True) for key, failure in self.failures.items()}
+            ended = {"is_over": True, "is_tried": False}
+            self.failures = {key: failure._replace(**ended) for key, failure in self.failures.items()}
         self.was_barred = is_barred
 
     def find_refusal(self, attempt: Attempt, remember_s: float, now_s: float) -> tuple[str, bytes] | None:
@@ -91,10 +94,10 @@ class Memory:
         return next((key for key in keys if is_refused(self.failures[key], remember_s, now_s)), None)
 
     def find_trial(self, attempt: Attempt, now_s: float) -> tuple[str, bytes] | None:
-        """The failure of the same password within the last day, if no sign has come since."""
+        """The failure of the same password within the last day, if no sign has come since but a success."""
         for key in self._keys_of(attempt):
             failure = self.failures[key]
-            if not failure.is_over and now_s - failure.bound_s < _RENEWED_AT_MOST_S:
+            if failure.is_tried and now_s - failure.bound_s < _RENEWED_AT_MOST_S:
                 return key
         return None
 
@@ -147,15 +150,23 @@ class Memory:
         count = before.bind_count if before is not None and before.bound_s >= self.counted_from_s else 0
         self.failures[key] = Failure(now_s, count + 1, now_s, attempt.state.password_mark, is_lasting)
 
-    def note_success(self, server: str) -> None:
-        """Note that the server has accepted a password, and counts anew; no refusal is believed any longer.
+    def note_success(self, attempt: Attempt) -> None:
+        """Note that the server has accepted the password, and counts anew; no refusal is believed any longer.
 
-        The other servers don't hear of it, unless they share their counts: what was bound there counts on.
+        The other servers don't hear of it, unless they share their counts: what was bound there counts on. That the
+        other passwords were tried is kept, for the last bind of the budget.
         """
-        counted = {key: each for key, each in self.failures.items() if each.bound_s >= self.counted_from_s}
-        self.failures = {key: each._replace(is_over=True) for key, each in counted.items() if key[0] != server}
-        self.unknown = [each for each in self.unknown if each.server != server]
-        left_s = [each.bound_s for each in self.failures.values()] + [each.bound_s for each in self.unknown]
+        kept: dict[tuple[str, bytes], Failure] = {}
+        for key, failure in self.failures.items():
+            server, fingerprint = key
+            counts = failure.bound_s >= self.counted_from_s and server != attempt.server
+            bind_count = failure.bind_count if counts else 0
+            is_tried = failure.is_tried and fingerprint != attempt.fingerprint
+            if bind_count or is_tried:
+                kept[key] = failure._replace(bind_count=bind_count, is_over=True, is_tried=is_tried)
+        self.failures = kept
+        self.unknown = [each for each in self.unknown if each.server != attempt.server]
+        left_s = [each.bound_s for each in kept.values() if each.bind_count] + [each.bound_s for each in self.unknown]
         self.last_failure_s = max(left_s, default=0.0)
         self.shows_count = False
 

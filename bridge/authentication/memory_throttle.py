@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bridge.authentication.memories import Memory, ThrottleRules, is_refused
 from bridge.authentication.throttle import Attempt, Outcome, Permission, Remembered, UserKey
+from bridge.model import Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -172,7 +173,8 @@ class MemoryThrottle:
     def _recall(self, memory: Memory, attempt: Attempt, now_s: float) -> Permission | None:
         """What memory alone answers."""
         memory.note_state(attempt)
-        if memory.success == attempt.fingerprint and now_s < memory.success_until_s:
+        is_known = memory.success == attempt.fingerprint and now_s < memory.success_until_s
+        if is_known and not _may_be_locked(attempt):
             if memory.success_mark == attempt.state.password_mark:
                 return Permission.REMEMBERED_SUCCESS
             memory.success = None
@@ -189,8 +191,8 @@ class MemoryThrottle:
     def _note_success(self, attempt: Attempt) -> None:
         memory, now_s = self._memories.get(attempt.user), self._clock.monotonic_s()
         if memory is not None:
-            memory.note_success(attempt.server)
-            if not any(memory.count(self._budget_of(attempt.user)[1], now_s)):
+            memory.note_success(attempt)
+            if memory.is_over(self._budget_of(attempt.user)[1], now_s):
                 del self._memories[attempt.user]
         if self._rules.remember_successes_s > 0:
             self._remember_success(attempt, now_s)
@@ -221,6 +223,11 @@ class MemoryThrottle:
             del self._memories[user]
             if not self._memories:
                 return
+
+
+def _may_be_locked(attempt: Attempt) -> bool:
+    """Whether the entry shows a lock, which may be over: the server alone knows."""
+    return any(bar.rejection is Rejection.ACCOUNT_LOCKED for bar in attempt.state.bars)
 
 
 def _fold(name: str) -> str:

@@ -59,6 +59,16 @@ class Model(RuleBasedStateMachine):
                 found[password] = at_s
         return found
 
+    def tried(self, user: str) -> dict[str, float]:
+        """The wrong passwords that were never right since, each with its last bind, also those before a right one."""
+        found: dict[str, float] = {}
+        for who, password, outcome, at_s in self.happened:
+            if who == user and outcome is Outcome.RIGHT:
+                found.pop(password, None)
+            elif who == user and outcome is Outcome.WRONG:
+                found[password] = at_s
+        return found
+
     def counted(self, user: str) -> tuple[int, int]:
         """The wrong and the unknown binds back to the last gap of a whole window."""
         chain: list[Outcome] = []
@@ -90,7 +100,8 @@ class Model(RuleBasedStateMachine):
         if count >= self.rules.max_failure_count:
             held = Permission.UNDECIDED if unknown else Permission.HELD_BACK
             return Permission.WAIT if running else held
-        is_tried = bound_s is not None and self.elapsed_s - bound_s < DAY_S
+        tried_s = self.tried(user).get(password)
+        is_tried = tried_s is not None and self.elapsed_s - tried_s < DAY_S
         if count == self.rules.max_failure_count - 1 and is_tried and (user, password) not in self.ended:
             return Permission.REMEMBERED_FAILURE
         return Permission.BIND
@@ -129,7 +140,7 @@ class Model(RuleBasedStateMachine):
     def release(self, user: str) -> None:
         """The operator frees a user."""
         self.throttle.release(user)
-        if self.failures(user) or any(self.counted(user)):
+        if self.tried(user) or any(self.counted(user)):
             self.happened = [event for event in self.happened if event[0] != user]
 
     @precondition(lambda self: not self.running)
@@ -138,7 +149,7 @@ class Model(RuleBasedStateMachine):
         """The next attempt shows that a password was set: refusals are past, and the binds count."""
         self.marks["1"] += 1
         self.ended_successes.add("1")
-        self.ended |= {("1", password) for password in self.failures("1")}
+        self.ended |= {("1", password) for password in self.tried("1")}
         self.begin("1", "p1")
 
     @invariant()

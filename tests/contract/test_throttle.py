@@ -256,7 +256,8 @@ def test_success_has_its_own_server_forget_and_no_other(make: MakeThrottle) -> N
     case.succeed("ldap://two")
     (found,) = case.throttle.remembered()
     assert (found.failure_count, found.unknown_count, found.refused_count) == (1, 1, 0), "the refusal is over"
-    case.fail("w1", server="ldap://one")
+    assert case.begin("w1", server="ldap://one") is Permission.REMEMBERED_FAILURE, "one bind is left"
+    case.fail("w3", server="ldap://one")
     assert case.begin("right", server="ldap://one") is Permission.UNDECIDED
     case.clock.advance(600.0)
     assert case.begin("right", server="ldap://one") is Permission.BIND
@@ -315,6 +316,23 @@ def test_last_bind_is_kept_for_a_password_that_was_never_tried(make: MakeThrottl
     case.fail("tablet", mark=(), is_lasting=False)
     assert case.begin("mail program", mark=()) is Permission.REMEMBERED_FAILURE
     assert case.begin("right", mark=()) is Permission.BIND
+
+
+@pytest.mark.parametrize("mark", [MARK, ()], ids=["marked", "unmarked"])
+@pytest.mark.parametrize("server", ["ldap://one", "ldap://two"])
+def test_success_leaves_what_was_tried_for_the_last_bind(make: MakeThrottle, mark: PasswordMark, server: str) -> None:
+    """Each program is bound once more after it, but for the last bind; the password that was right is none of them."""
+    case = Case(make, ThrottleRules(600.0, 2, 600.0))
+    case.fail("tablet", "right", mark=mark, is_lasting=bool(mark))
+    case.clock.advance(600.0)
+    assert case.begin("right", mark=mark, server=server) is Permission.BIND
+    case.settle("right", Outcome.RIGHT, mark=mark, server=server)
+    assert case.throttle.remembered() == ()
+    case.fail("mail program", mark=mark, is_lasting=bool(mark))
+    assert case.begin("tablet", mark=mark) is Permission.REMEMBERED_FAILURE
+    assert case.begin("tablet", mark=(b"later",)) is Permission.BIND, "a password was set"
+    case.settle("tablet", Outcome.NOTHING, mark=(b"later",))
+    assert case.begin("right", mark=mark) is Permission.BIND
 
 
 def test_each_directory_has_its_own_budget(make: MakeThrottle) -> None:
@@ -418,3 +436,13 @@ def test_remembered_success_is_forgotten(make: MakeThrottle, how: str) -> None:
         case.throttle.forget_successes("a", ["1", "unknown"])
     mark = (b"later",) if how == "new password" else MARK
     assert case.begin("right", mark=mark) is Permission.BIND
+
+
+def test_remembered_success_is_none_while_the_entry_shows_a_lock(make: MakeThrottle) -> None:
+    """Another program may have locked the account, and the lock may be over: the server knows, and memory doesn't."""
+    case = Case(make, ThrottleRules(remember_successes_s=60.0))
+    assert case.begin("right") is Permission.BIND
+    case.settle("right", Outcome.RIGHT)
+    assert case.begin("right", bars=LOCK) is Permission.BIND
+    case.settle("right", Outcome.NOTHING, bars=LOCK)
+    assert case.begin("right") is Permission.REMEMBERED_SUCCESS

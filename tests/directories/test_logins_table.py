@@ -304,6 +304,23 @@ async def test_programs_with_old_passwords_leave_room_for_the_person(server: Log
             assert (await found.login("person", right("person")))[0] == "accepted", hour
 
 
+@everywhere
+async def test_programs_with_old_passwords_leave_room_after_each_success(server: LoginServer, tmp_path: Path) -> None:
+    """They ask every ten minutes, and so does the person: held back once at most, before anything was tried."""
+    programs = ("an old", "an older", "a very old")[: max(2, server.budget_count - 1)]
+    server.add([("busy", "marked")])
+    async with running(server, tmp_path) as found:
+        reasons = []
+        for _ in range(12):
+            for program in programs:
+                assert (await found.login("busy", f"{program} password"))[0] != "accepted"
+            assert server.failures("busy") < server.threshold_count
+            found.clock.advance(5 * MINUTE_S)
+            reasons.append((await found.login("busy", right("busy")))[0])
+            found.clock.advance(5 * MINUTE_S)
+        assert set(reasons[3:]) == {"accepted"}, reasons
+
+
 @pytest.mark.slapd
 @pytest.mark.parametrize("server", ON_SLAPD[2:3], indirect=True)
 async def test_wrong_password_that_is_repeated_for_days_is_bound_once_a_day(
