@@ -18,7 +18,7 @@ from bridge.sources.directory.confirmation import confirm
 from bridge.sources.directory.listing import refuse_undecided
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from bridge.directory import Entry, SearchRequest
     from bridge.model import User
@@ -225,9 +225,13 @@ async def _find_at(
         return await _judge(directory, questions, entries)
     bases = source.bases or await source.resolve_bases()
     searches = [source.login_search(base, template.fill(user_name)) for base in bases]
-    found = await _judge(directory, questions, await questions.search(searches, must_find=must_find))
-    if len(found.candidates) > 1:
-        return await _choose_by_user_name(found, questions, user_name)
+    entries = await questions.search(searches, must_find=must_find)
+    found = await _judge(directory, questions, entries)
+    is_cut = len(entries) >= searches[0].size_limit_count
+    if is_cut or len(found.candidates) > 1:
+        by_name = await _choose_by_user_name(found, questions, user_name)
+        # Of more than were looked at, nobody knows who else is in the groups.
+        return by_name or (found._replace(candidates=_candidates(source, entries)) if is_cut else found)
     if not found.candidates and source.resolved_groups.clauses:
         return await _explain_by_groups(found, questions, searches)
     return found
@@ -280,23 +284,27 @@ async def _judge(directory: DirectorySnapshots, questions: _Questions, entries: 
     admitted = entries
     if source.groups is not None:
         admitted = (await admit(source, LookUp(entries, server))).entries
-    candidates = tuple([judge_entry(source, entry) for entry in admitted])
+    candidates = _candidates(source, admitted)
     found = Found(directory, server, candidates)
     return found if candidates or not entries else found._replace(reason=Rejection.NOT_IN_GROUP)
 
 
-async def _choose_by_user_name(found: Found, questions: _Questions, user_name: str) -> Found:
-    """The one whose userName it is, where a login filter finds others by it, too.
+def _candidates(source: DirectorySource, entries: Iterable[Entry]) -> tuple[Candidate, ...]:
+    return tuple([judge_entry(source, entry) for entry in entries])
+
+
+async def _choose_by_user_name(found: Found, questions: _Questions, user_name: str) -> Found | None:
+    """The one whose userName it is, where a login filter finds others by it, too; None where that is no single one.
 
     The limit that shows that there are several doesn't choose among them: the userName alone is asked for.
     """
     source = found.directory.source
     searches = [source.user_name_search(base, user_name) for base in await source.resolve_bases()]
     if None in searches or source.finds_by_user_name:
-        return found
+        return None
     entries = await questions.search([search for search in searches if search is not None])
     by_name = await _judge(found.directory, questions, entries)
-    return by_name if len(by_name.candidates) == 1 else found
+    return by_name if len(by_name.candidates) == 1 else None
 
 
 async def _explain_by_groups(found: Found, questions: _Questions, searches: Sequence[SearchRequest]) -> Found:

@@ -84,8 +84,8 @@ class Memory:
         """
         is_barred = bool(attempt.state.bars)
         if self.was_barred and not is_barred:
-            ended = {"is_over": True, "is_tried": False}
-            self.failures = {key: failure._replace(**ended) for key, failure in self.failures.items()}
+            for key, failure in self.failures.items():
+                self.failures[key] = failure._replace(is_over=True, is_tried=False)
         self.was_barred = is_barred
 
     def find_refusal(self, attempt: Attempt, remember_s: float, now_s: float) -> tuple[str, bytes] | None:

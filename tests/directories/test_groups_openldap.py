@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import StartSlapd
 from tests.directories.test_removals_openldap import EVERY_TIME, command, show
 from tests.support.bridges import Client, configuration, running_bridge
+from tests.support.ldap_proxy import LdapProxy
 from tests.support.slapd import BASE, PEOPLE, READER, Entry, Slapd, person
 
 pytestmark = pytest.mark.slapd
@@ -328,6 +329,22 @@ async def test_login_by_another_attribute_means_the_one_who_is_in_the_group(
         assert not await client.auth("7", "Pass-anna")
     async with running_bridge(configuration(slapd.url, tmp_path, users=choose("two"), directory=login)) as client:
         assert not await client.auth("7", "Pass-dora")
+
+
+@pytest.mark.parametrize("members", ["info", "info x03", "x03"])
+async def test_limit_of_a_look_up_chooses_nobody(start_slapd: StartSlapd, tmp_path: Path, members: str) -> None:
+    """More share the name than are looked at, and its owner comes last: the owner is meant, or else nobody."""
+    sharing = [person(f"x{number:02}", mail=["info"]) for number in range(25)]
+    slapd = start_slapd([*sharing, person("info"), GROUP_FOLDER, of_names("staff", *members.split())])
+    lines = 'login_filter: "(|(uid={user})(mail={user}))"'
+    async with LdapProxy(("127.0.0.1", slapd.port)) as proxy:
+        file = configuration(proxy.url, tmp_path, users=choose("staff"), directory=lines)
+        async with running_bridge(file) as client:
+            assert sorted(await names(client)) == members.split()
+            assert await client.auth("info", "Pass-info") is ("info" in members)
+            assert not await client.auth("info", "Pass-x03")
+            assert proxy.binds_of(user_dn("x03")) == 0
+            assert client.last_login()["reason"] == ("wrong_password" if "info" in members else "ambiguous_user")
 
 
 async def test_composed_names_are_found_through_the_listing_and_asked_of_the_group(
