@@ -90,7 +90,7 @@ async def find_user(directory: DirectorySnapshots, user_name: str) -> Found:
     is_user = len(found.candidates) == 1 and bool(found.candidates[0].user_name)
     if is_user and len(source.directory.servers) == 1 and not directory.is_doubted:
         return found
-    listed = find_holder(directory, user_name)
+    listed = find_holder(directory, user_name) or _find_nameless(directory, found)
     if listed is None:
         is_certain = bool(found.candidates) or source.finds_by_user_name
         return found if is_certain else await _believe_absence(directory, user_name, found)
@@ -104,6 +104,15 @@ async def find_user(directory: DirectorySnapshots, user_name: str) -> Found:
 def find_holder(directory: DirectorySnapshots, user_name: str) -> User | None:
     """Whom the last listing knows by this userName."""
     return directory.last_good.roster.find(user_name) if directory.last_good is not None else None
+
+
+def _find_nameless(directory: DirectorySnapshots, found: Found) -> User | None:
+    """The listed user whose entry is found, and makes no user: somebody who is known by a name, and shows none now."""
+    if directory.last_good is None or len(found.candidates) != 1 or found.candidates[0].user_name:
+        return None
+    roster, wanted = directory.last_good.roster, found.candidates[0].user_id.encode("utf-8", "surrogateescape")
+    position = next((at for at, user_id in enumerate(roster.ids()) if user_id == wanted), None)
+    return None if position is None else roster[position]
 
 
 async def _find_at_any(directory: DirectorySnapshots, user_name: str) -> Found:
@@ -158,15 +167,18 @@ async def _believe_absence(directory: DirectorySnapshots, user_name: str, found:
     """What a server that shows listed users holds for a name by which a login filter may mean any of them.
 
     Such a name, an address for one, is none by which the listing knows anybody. Raises `DirectoryUnavailable` where no
-    server shows those whom it lists.
+    server shows those whom it lists; for an address, where they show none of theirs.
     """
-    if not directory.last_good or not directory.last_good.roster or await _shows_others(directory, None, found.server):
+    if not directory.last_good or not directory.last_good.roster:
+        return found
+    is_address = "@" in user_name
+    if await _shows_others(directory, None, found.server, with_addresses=is_address):
         return found
     source = directory.source
     for url in dict.fromkeys((found.server, *source.directory.servers)):
         try:
             other = await _find_at(directory, user_name, url, must_find=True)
-            if other.candidates or await _shows_others(directory, None, url):
+            if other.candidates or await _shows_others(directory, None, url, with_addresses=is_address):
                 return other
         except DirectoryError:
             continue
@@ -182,10 +194,13 @@ def _not_believed(what: str, source: DirectorySource, server: str) -> DirectoryU
     )
 
 
-async def _shows_others(directory: DirectorySnapshots, absent: User | None, server: str) -> bool:
+async def _shows_others(
+    directory: DirectorySnapshots, absent: User | None, server: str, *, with_addresses: bool = False
+) -> bool:
     """Whether the server shows any of a few other listed users, as the same questions find them.
 
-    A server that shows none of them has lost its data or its rights, or was never a replica.
+    A server that shows none of them has lost its data or its rights, or was never a replica. `with_addresses`: as
+    somebody who has addresses still, where they had some.
     """
     roster = directory.last_good.roster if directory.last_good is not None else ()
     step = max(1, len(roster) // (_WITNESSES_COUNT + 1))
@@ -193,22 +208,26 @@ async def _shows_others(directory: DirectorySnapshots, absent: User | None, serv
     if absent is not None:
         others = [each for each in others if each.id != absent.id]
     for other in others[:_WITNESSES_COUNT]:
-        if await _shows(directory, other, server):
+        shown = await _show(directory, other, server)
+        if shown is None:
+            continue
+        user = directory.source.attribute_map.map_entry(shown.candidates[0].entry).user
+        if not with_addresses or user.email_addresses or not other.email_addresses:
             return True
     return False
 
 
-async def _shows(directory: DirectorySnapshots, user: User, server: str) -> bool:
-    """Whether the server shows a listed user: by a name that a login filter may know them by, or by their DN."""
+async def _show(directory: DirectorySnapshots, user: User, server: str) -> Found | None:
+    """What the server shows of a listed user: by a name that a login filter may know them by, or by their DN."""
     source = directory.source
     names = (user.user_name,) if source.finds_by_user_name else (user.user_name, *user.email_addresses[:1])
     for name in names:
-        if (await _find_at(directory, name, server)).of(user) is not None:
-            return True
+        if (shown := (await _find_at(directory, name, server)).of(user)) is not None:
+            return shown
     if source.finds_by_user_name:
-        return False
+        return None
     questions = _Questions(source, server)
-    return (await _judge(directory, questions, await questions.read(user))).of(user) is not None
+    return (await _judge(directory, questions, await questions.read(user))).of(user)
 
 
 async def _find_at(

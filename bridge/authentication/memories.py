@@ -49,7 +49,7 @@ class Failure(NamedTuple):
     is_over: bool = False
     """Whether a sign has ended the refusal; the bind counts all the same."""
     is_tried: bool = True
-    """Whether nothing but a success with another password has ended it, if it is over: it is wrong in all likelihood."""
+    """Whether nothing has ended it but a success with another password: in all likelihood, it is wrong still."""
 
 
 class Unknown(NamedTuple):

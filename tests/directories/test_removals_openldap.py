@@ -82,6 +82,27 @@ async def test_wrong_filter_loses_nobody_until_the_operator_says_so(start_slapd:
         assert "removals.approved" in log
 
 
+@pytest.mark.parametrize("hidden", ["uid", "mail", "entryUUID", "objectClass"])
+@pytest.mark.parametrize("more", ["", EVERY_TIME], ids=["before the next listing", "after it"])
+async def test_rights_taken_away_make_no_password_wrong(
+    start_slapd: StartSlapd, tmp_path: Path, hidden: str, more: str
+) -> None:
+    """By the user name and by an address, before a listing has noticed it and afterwards: 502 or 503, never `false`."""
+    slapd = start_slapd(people(40))
+    lines = 'login_filter: "(|(uid={user})(mail={user}))"'
+    async with running_bridge(configuration(slapd.url, tmp_path, directory=lines, more=more)) as client:
+        assert len(await client.list_users()) == 40
+        assert await client.auth("u003@example.com", "Pass-u003")
+        assert not await client.auth("nobody@example.com", "Pass-u003")
+        everything = "access to attrs=userPassword by anonymous auth\naccess to * by * read"
+        slapd.restart_with_access(f"access to attrs={hidden} by * none\n{everything}")
+        if more:
+            await client.post("cmd=list")
+        for name in ("u003", "u003@example.com"):
+            status, answer = await client.post(f"cmd=auth&user={name}&pass=Pass-u003")
+            assert (status, answer) == (200, {"succeeded": True}) or status in (502, 503), name
+
+
 async def test_set_that_changes_between_approval_and_refresh_is_not_approved(
     start_slapd: StartSlapd, tmp_path: Path
 ) -> None:
