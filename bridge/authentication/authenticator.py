@@ -175,7 +175,7 @@ class Authenticator:
         answer = await self._binds.bind(source.directory, entry.dn, password, attempt, started_s=began_s, prove=prove)
         if answer is Permission.UNDECIDED and refusal not in _STATES:
             # Whoever may not log in anyway is refused, whatever the password is.
-            raise too_many_unknown(attempt, self._binds.throttle.wait_s(attempt.user))
+            raise too_many_unknown(source.name, found.server, self._binds.throttle.wait_s(attempt.user))
         bind, notice = None, None
         if isinstance(answer, Permission):
             reason = _REFUSED_FROM_MEMORY.get(answer)

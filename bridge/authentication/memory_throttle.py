@@ -15,7 +15,7 @@ from bridge.authentication.throttle import Attempt, Outcome, Permission, Remembe
 from bridge.model import Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from bridge.clock import Clock
     from bridge.model import Secret
@@ -29,25 +29,27 @@ _NAME_KEPT_CHARACTERS = 200
 class MemoryThrottle:
     """The throttle of one process."""
 
-    def __init__(self, rules: ThrottleRules, key: bytes, clock: Clock) -> None:
+    def __init__(self, rules: ThrottleRules, key: bytes, clock: Clock, realms: Mapping[str, str] | None = None) -> None:
+        """`realms`: of directories that have the same accounts, the one under whose name they are counted."""
         self._rules = rules
+        self._realms = realms or {}
         self._hash = hashlib.blake2b(key=key, digest_size=_FINGERPRINT_BYTES)
         self._hashes: dict[str, hashlib.blake2b] = {}
-        """By directory, with its name taken in already; they are copied for each attempt."""
+        """By realm, with its name taken in already; they are copied for each attempt."""
         self._clock = clock
-        self._budgets: dict[str, tuple[int, float]] = {}
-        """How many failed binds within how many seconds, by directory."""
+        self._budgets: dict[str, dict[str, tuple[int, float]]] = {}
+        """How many failed binds within how many seconds, by realm and directory."""
         self._memories: OrderedDict[UserKey, Memory] = OrderedDict()
         """Of whom nothing was heard for the longest first."""
         self._running: dict[UserKey, set[bytes]] = {}
 
     def identify(self, user: UserKey, user_name: str, password: Secret, server: str, state: LoginState) -> Attempt:
         """The attempt, which holds nothing of the password but a keyed hash."""
-        directory, user_id = user
-        known = self._hashes.get(directory)
+        realm, user_id = user = self._key_of(user)
+        known = self._hashes.get(realm)
         if known is None:
-            known = self._hashes[directory] = self._hash.copy()
-            known.update(b"%d %b" % (len(directory.encode()), directory.encode()))
+            known = self._hashes[realm] = self._hash.copy()
+            known.update(b"%d %b" % (len(realm.encode()), realm.encode()))
         identity = user_id.encode("utf-8", "surrogateescape")
         found = known.copy()
         # The lengths keep one part from running into the next.
@@ -98,6 +100,7 @@ class MemoryThrottle:
 
     def wait_s(self, user: UserKey) -> float:
         """How many seconds it takes until the binds that count are forgotten."""
+        user = self._key_of(user)
         memory = self._memories.get(user)
         if memory is None:
             return 0.0
@@ -105,13 +108,15 @@ class MemoryThrottle:
 
     def set_budget(self, directory: str, max_failure_count: int, window_s: float) -> None:
         """Let each user of the directory have so many failed binds within so many seconds."""
-        self._budgets[directory] = max_failure_count, window_s
+        told = self._budgets.setdefault(self._realms.get(directory, directory), {})
+        told[directory] = max_failure_count, window_s
 
     def doubt(self, directory: str, since_s: float) -> None:
         """Take back that passwords refused in the last `since_s` seconds are wrong; their binds still count."""
         from_s = self._clock.monotonic_s() - since_s
+        realm = self._realms.get(directory, directory)
         for (name, _), memory in self._memories.items():
-            if name == directory:
+            if name == realm:
                 memory.doubt(from_s)
 
     def remembered(self) -> tuple[Remembered, ...]:
@@ -133,12 +138,12 @@ class MemoryThrottle:
 
     def release(self, user_name: str, users: Collection[UserKey] = ()) -> int:
         """How many users are free again of those who typed this name, have it as their id, or are among `users`."""
-        wanted = _fold(user_name)
+        wanted, named = _fold(user_name), {self._key_of(user) for user in users}
         chosen = [
             user
             for user, memory in self._memories.items()
             if (memory.failures or memory.unknown)
-            and (user in users or wanted in (_fold(memory.user_name), _fold(user[1])))
+            and (user in named or wanted in (_fold(memory.user_name), _fold(user[1])))
         ]
         for user in chosen:
             del self._memories[user]
@@ -151,18 +156,29 @@ class MemoryThrottle:
         return frozenset(
             user_id
             for (name, user_id), memory in self._memories.items()
-            if name == directory and memory.success is not None
+            if name == self._realms.get(directory, directory) and memory.success is not None
         )
 
     def forget_successes(self, directory: str, user_ids: Collection[str]) -> None:
         """The passwords of these users are accepted by the directory alone."""
         for user_id in user_ids:
-            memory = self._memories.get((directory, user_id))
+            memory = self._memories.get(self._key_of((directory, user_id)))
             if memory is not None:
                 memory.success = None
 
+    def _key_of(self, user: UserKey) -> UserKey:
+        directory, user_id = user
+        return self._realms.get(directory, directory), user_id
+
     def _budget_of(self, user: UserKey) -> tuple[int, float]:
-        return self._budgets.get(user[0]) or (self._rules.max_failure_count, self._rules.window_s)
+        """The budget of a realm: the strictest one of its directories, and the longest window."""
+        told = self._budgets.get(user[0])
+        if told is None:
+            return self._rules.max_failure_count, self._rules.window_s
+        if len(told) == 1:
+            return next(iter(told.values()))
+        counts, windows_s = zip(*told.values(), strict=True)
+        return min(counts), max(windows_s)
 
     def _remember_s(self, user: UserKey) -> float:
         """How long a wrong password is refused: no shorter than its bind counts in a directory with a longer window."""

@@ -95,7 +95,7 @@ class UserBinds:
             outcome = _OUTCOMES[result.rejection is None, result.may_have_counted]
             if result.rejection is Rejection.WRONG_PASSWORD:
                 evidence = await prove()
-                outcome = self._weigh(attempt, evidence)
+                outcome = self._weigh(directory.name, attempt, evidence)
                 result = replace(result, rejection=evidence.reason)
         except BridgeError as error:
             failure = error.kept()
@@ -110,12 +110,11 @@ class UserBinds:
             self._note_duration(directory.name, time.monotonic() - started_s)
         return result
 
-    def _weigh(self, attempt: Attempt, evidence: Evidence) -> Outcome:
+    def _weigh(self, directory: str, attempt: Attempt, evidence: Evidence) -> Outcome:
         """What a refusal counts for. While nearly everybody is refused, nobody's password is known to be wrong."""
         if evidence.outcome is not Outcome.WRONG:
             return evidence.outcome
-        directory, user_id = attempt.user
-        since_s = self.health.note_refused(directory, user_id)
+        since_s = self.health.note_refused(directory, attempt.user[1])
         if since_s is not None:
             self.throttle.doubt(directory, since_s)
         return Outcome.UNKNOWN if self.health.is_outage(directory) else Outcome.WRONG
@@ -181,13 +180,13 @@ class UserBinds:
         await asyncio.sleep(started_s + target_s - time.monotonic())
 
 
-def too_many_unknown(attempt: Attempt, wait_s: float) -> OutcomeUnknown:
+def too_many_unknown(directory: str, server: str, wait_s: float) -> OutcomeUnknown:
     """The error for a user who has no bind left for `wait_s`, of whose binds nobody knows what came."""
     error = OutcomeUnknown(
         "too many binds of this user were not answered, or said nothing of the password; "
         f"there is none for {math.ceil(wait_s / 60)} min",
-        directory=attempt.user[0],
-        server=attempt.server,
+        directory=directory,
+        server=server,
         remedy="Find out why the server does not answer; `mailstore-bridge throttle clear USER` ends the wait.",
     )
     error.retry_after_s = wait_s

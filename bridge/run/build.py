@@ -25,6 +25,7 @@ from bridge.ldap.service_secrets import RefusedSecrets
 from bridge.ldap.settings import DiscoverySettings, LdapSettings, SaslSettings, ServerAddress
 from bridge.removals.model import RemovalPolicy
 from bridge.renewal import Renewed
+from bridge.run.realms import find_realms
 from bridge.service import Bridge
 from bridge.snapshots.policy import SnapshotPolicy
 from bridge.sources.directory.lockout import budget_of
@@ -33,7 +34,7 @@ from bridge.web.addresses import UNIX, AllowedAddresses, Troublemakers
 from bridge.web.callers import Callers
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from bridge.clock import Clock
     from bridge.config.directories import Configuration, DirectorySection, DirectoryTls
@@ -237,15 +238,15 @@ def make_bridge(loaded: Loaded, observe: Observer, store: SnapshotStore, clock: 
         clock=clock,
         make_token=lambda: f"mailstore-bridge-{secrets.token_hex(16)}",
         observe=observe,
-        binds=make_binds(configuration.auth, clock),
+        binds=make_binds(configuration.auth, clock, find_realms(configuration.directories)),
     )
 
 
-def make_binds(auth: AuthSection, clock: Clock) -> UserBinds:
+def make_binds(auth: AuthSection, clock: Clock, realms: Mapping[str, str]) -> UserBinds:
     """What guards the user binds of every directory."""
     budget_count = budget_of(auth.max_failures, None)
     rules = ThrottleRules(auth.remember_failures_s, budget_count, auth.window_s, auth.remember_successes_s)
-    throttle = MemoryThrottle(rules, secrets.token_bytes(32), clock)
+    throttle = MemoryThrottle(rules, secrets.token_bytes(32), clock, realms)
     budgets = Budgets(throttle, clock, max_failure_count=auth.max_failures, window_s=auth.window_s)
     return UserBinds(throttle, LoginHealth(clock), budgets, fast_refusals=auth.fast_refusals)
 

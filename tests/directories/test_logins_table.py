@@ -527,3 +527,32 @@ async def test_success_at_another_server_ends_no_count(start_slapd: StartSlapd, 
             assert (await found.login("anna", "wrong 4"))[0] == "held_back"
         assert servers[0].failures("anna") == servers[0].budget_count
         assert servers[0].takes("anna", right("anna"))
+
+
+@pytest.mark.slapd
+@pytest.mark.parametrize("server", ON_SLAPD[:3:2], indirect=True)
+async def test_directories_of_one_server_share_a_budget(server: LoginServer, tmp_path: Path) -> None:
+    """Two directories, each with an endpoint of its own: their users are the same accounts, which would be locked."""
+    server.add([("twice", "")])
+    file = server.configure(tmp_path)
+    before, _, rest = file.read_text().partition("directories:\n")
+    section, _, more = rest.partition("\ncache:")
+    endpoint = before.partition("endpoints:\n")[2]
+    second = endpoint.replace("/mailstore\n", "/second\n    directories: [second]\n")
+    before = before.replace("/mailstore\n", "/mailstore\n    directories: [company]\n") + second
+    section += "\n" + section.replace("company", "second")
+    file.write_text(f"{before}directories:\n{section}\ncache:{more}")
+    clock = ManualClock(time.time())
+    async with running_bridge(file, clock) as client:
+        bridge, reasons = client.service.bridge, []
+        for number in range(server.threshold_count + 1):
+            path = ("/mailstore", "/second")[number % 2]
+            verdict = await bridge.authenticate(path, "twice", Secret(b"no %d" % number))
+            assert not isinstance(verdict, Accepted)
+            reasons.append(verdict.reason.value)
+        rest_count = len(reasons) - server.budget_count
+        assert reasons == ["wrong_password"] * server.budget_count + ["held_back"] * rest_count
+        assert server.failures("twice") == server.budget_count
+        assert server.takes("twice", right("twice"))
+        assert bridge.release("twice") == 1
+        assert isinstance(await bridge.authenticate("/second", "twice", Secret(right("twice").encode())), Accepted)
