@@ -94,6 +94,26 @@ async def test_new_contest_goes_to_the_directory_that_comes_first() -> None:
     assert NamesContested("/m", (("max", "a"),)) in events
 
 
+@pytest.mark.parametrize("order", ["ab", "ba"])
+async def test_first_start_gives_names_by_the_order_of_the_endpoint_and_not_of_the_listings(order: str) -> None:
+    """Nobody was answered before, so that it must not matter which directory was quicker."""
+    bridge, _ = bridge_of(*two(["max"], ["Max", "otto"]))
+    for name in order:
+        await bridge.refresh(name)
+    assert await dns(bridge) == ["uid=max,ou=a,dc=e", "uid=otto,ou=b,dc=e"]
+
+
+async def test_directory_that_was_alone_is_no_newcomer_after_a_reset() -> None:
+    """What was answered before stays: the other directory had the name when the first one was forgotten."""
+    a, b = two(["anna"], ["max"])
+    bridge, _ = bridge_of(a, b)
+    for name in "ba":
+        await bridge.refresh(name)
+    await bridge.reset("a")
+    join(a, "max")
+    assert await dns(bridge) == ["uid=anna,ou=a,dc=e", "uid=max,ou=b,dc=e"]
+
+
 @pytest.mark.parametrize("restarts", [False, True])
 async def test_name_stays_with_the_directory_that_had_it(restarts: bool) -> None:
     """A newcomer in a directory that comes first takes nobody's archive, before and after a restart."""

@@ -64,15 +64,21 @@ class Endpoint:
         """Which directory has each folded name that several claim; None until the store was asked."""
         self._told: Mapping[str, str] | None = None
         """What was last told of it."""
+        self._newcomers: set[str] | None = None
+        """Directories of which nothing was kept at the start, until all are answered; None before the first look."""
 
     async def load(self) -> None:
         """What an earlier run has left of each directory is there.
 
         Raises `StateUnavailable`; a directory whose listing is lost has no names that could be taken from it.
         """
+        newcomers = set()
         for directory in self.directories:
             with contextlib.suppress(StateLost):
-                await directory.load()
+                if await directory.load() is None:
+                    newcomers.add(directory.source.name)
+        if self._newcomers is None:
+            self._newcomers = newcomers
 
     async def foresee(self, directory: DirectorySnapshots, later: Roster) -> None:
         """Names that are new in a directory, and that others have, stay with those.
@@ -80,10 +86,12 @@ class Endpoint:
         It is noted before the new listing is kept: whatever ends the process then, nobody's name changes hands. The
         caller holds the lock. Raises what the store raises.
         """
+        # Newcomers were never answered here: their order decides, and not which of them was listed first.
+        strangers = (self._newcomers or set()) if self._is_newcomer(directory) else set()
         others = {
             other.source.name: other.last_good.roster
             for other in self.directories
-            if other is not directory and other.last_good is not None
+            if other is not directory and other.last_good is not None and other.source.name not in strangers
         }
         holders = await self._load_holders()
         previous = directory.last_good
@@ -93,6 +101,10 @@ class Endpoint:
             noted = {name: holder for name, holder in noted.items() if holders.get(name) != directory.source.name}
         if noted:
             await self._save_holders({**holders, **noted})
+
+    def _is_newcomer(self, directory: DirectorySnapshots) -> bool:
+        """Whether the directory has its first listing yet to come, and none of an earlier run."""
+        return directory.last_good is None and directory.source.name in (self._newcomers or ())
 
     async def list_users(self, *, compressed: bool) -> ListAnswer:
         """The users of all directories, or an error: never of some."""
@@ -120,6 +132,7 @@ class Endpoint:
         return prepared
 
     async def _merge(self, rosters: tuple[Roster, ...], before: _Prepared | None) -> MergedListing:
+        self._newcomers = set()
         if len(rosters) == 1:
             return MergedListing(rosters[0].json, len(rosters[0]))
         if before is not None and not before.plain.done():
