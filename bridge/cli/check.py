@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bridge.cli.drafts import open_draft
-from bridge.cli.file_checks import check_files, check_files_in_use, require_what_is_tried, tell_unread
+from bridge.cli.file_checks import check_files, check_files_in_use, require_what_is_tried, tell_hidden, tell_unread
 from bridge.cli.findings import Check
 from bridge.cli.options import FINDINGS, config_option, json_option
 from bridge.cli.output import is_terminal, print_json
@@ -79,9 +79,9 @@ async def check_directories(loaded: Loaded, *, offline: bool) -> list[Check]:
     warnings = (*loaded.warnings, *permission_warnings(loaded, os.environ))
     found += [Check("configuration", "", "", "warning", warning) for warning in warnings]
     if offline:
-        return [*found, *tell_unread(loaded)]
+        return [*found, *tell_unread(loaded), *check_files(loaded, os.environ)]
     require_what_is_tried(loaded)
-    found += [*check_files(loaded, os.environ), *await check_files_in_use(loaded, os.environ)]
+    found += [*tell_hidden(loaded), *check_files(loaded, os.environ), *await check_files_in_use(loaded, os.environ)]
     # Security: shared by all that this run binds, which sends a wrong password once, to one server.
     refused = RefusedSecrets(SystemClock(), witness_count=1)
     for position in range(len(loaded.configuration.directories)):

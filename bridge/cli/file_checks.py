@@ -36,17 +36,21 @@ def require_what_is_tried(loaded: Loaded) -> None:
     loaded.require(("server",), ("directories",), *kept)
 
 
-def check_files(loaded: Loaded, environment: Mapping[str, str]) -> Iterator[Check]:
-    """Whether the service's user can read what it needs."""
+def tell_hidden(loaded: Loaded) -> Iterator[Check]:
+    """Which credentials of callers are not looked at, as the unit alone sees them."""
     for path, secret in loaded.secrets.items():
         if path[0] == "endpoints" and _is_hidden(secret):
             message = f"not read: {secret.named.prefix}{secret.named.value} is a credential, which the unit alone sees"
             yield _found("warning", message)
+
+
+def check_files(loaded: Loaded, environment: Mapping[str, str]) -> Iterator[Check]:
+    """Whether the service's user can read what it needs; what isn't there at all is told elsewhere."""
     user = find_service_user(loaded, environment)
     if user.is_us:
         return  # whatever can't be read has been told
     try:
-        found = list(unreadable_files(loaded.files, user))
+        found = list(unreadable_files([named for named in loaded.files if Path(named.file).exists()], user))
     except OSError as error:
         message = f"can't try as {user.name} which files can be read: {error}"
         yield _found("warning", message, f"Run `check` as {user.name}.")
@@ -55,7 +59,7 @@ def check_files(loaded: Loaded, environment: Mapping[str, str]) -> Iterator[Chec
         message = f"{named.prefix}{named.file} can't be read by {user.name}, as whom the service runs: {reason}"
         remedy = f"Run: chgrp {user.group} {named.file} && chmod 640 {named.file}; and let it enter the folders above."
         yield _found("failed", message, remedy)
-    if not found:
+    if not found and not list(loaded.faults()):
         yield _found("ok", f"{user.name}, as whom the service runs, can read every file")
 
 

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -127,16 +129,20 @@ def test_offline_check_tells_what_it_could_not_read(file: Path) -> None:
 
 
 @pytest.fixture
-def service_file(file: Path) -> Path:
-    """The configuration of a service that runs as somebody else, as its state directory shows."""
+def service_file() -> Iterator[Path]:
+    """The configuration of a service that runs as somebody else, as its state directory shows.
+
+    Not below pytest's own folder, which each session of pytest closes to others when it starts.
+    """
     if os.geteuid() != 0:
         pytest.skip("only root can give files to somebody else")
-    state = file.parent / "state"
-    state.mkdir()
-    os.chown(state, SERVICE_ID, SERVICE_ID)
-    for folder in [file.parent, *file.parent.parents][:3]:
+    with tempfile.TemporaryDirectory(prefix="mailstore-bridge-test-") as name:
+        folder = Path(name)
         folder.chmod(0o755)
-    return file
+        state = folder / "state"
+        state.mkdir()
+        os.chown(state, SERVICE_ID, SERVICE_ID)
+        yield configuration(f"ldap://127.0.0.1:{free_port()}", folder)
 
 
 def warnings_of(file: Path) -> str:
@@ -172,12 +178,15 @@ def test_secret_that_somebody_else_may_read_is_warned_of(
         assert found[0].startswith(f"{service_file}:11: directories[0].bind.password_file: {secret} can be read by ")
 
 
-def test_check_as_root_judges_by_the_services_user(service_file: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--offline",)], ids=["online", "offline"])
+def test_check_as_root_judges_by_the_services_user(service_file: Path, options: tuple[str, ...]) -> None:
     """Root can read everything; the service's user can't read the secret, nor what lies in a closed folder."""
     folder = service_file.parent
 
     def failed() -> list[tuple[str, str]]:
-        found = json.loads(run("check", "--json", "--config", str(service_file)).stdout)["checks"]
+        done = run("check", *options, "--json", "--config", str(service_file))
+        found = json.loads(done.stdout)["checks"]
+        assert done.returncode == any(check["result"] == "failed" for check in found)
         return [
             (check["message"], check["remedy"])
             for check in found
@@ -196,6 +205,17 @@ def test_check_as_root_judges_by_the_services_user(service_file: Path) -> None:
     ((message, remedy),) = failed()
     assert "can't be read by nobody, as whom the service runs: Permission denied" in message
     assert f"chgrp nogroup {closed}/reader.password" in remedy
+
+
+def test_offline_check_as_root_only_warns_of_a_secret_that_is_not_there_yet(service_file: Path) -> None:
+    """A configuration can be looked at before its secrets are brought."""
+    folder = service_file.parent
+    os.chown(folder / "caller.password", 0, SERVICE_ID)
+    (folder / "caller.password").chmod(0o640)
+    (folder / "reader.password").unlink()
+    done = run("check", "--offline", "--json", "--config", str(service_file))
+    results = [check["result"] for check in json.loads(done.stdout)["checks"] if check["name"] == "file"]
+    assert (done.returncode, results) == (0, ["warning"])
 
 
 def test_hangup_of_the_terminal_still_ends_other_commands(file: Path) -> None:
