@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from bridge.renewal import explain
-
 if TYPE_CHECKING:
     from bridge.errors import BridgeError
     from bridge.renewal import Renewed
@@ -179,6 +177,7 @@ class Problem:
 
     code: str
     directory: str
+    """Empty where it is about no directory."""
     message: str
     remedy: str
     since_s: float
@@ -195,12 +194,15 @@ def error_problem(
     return Problem(code or error.code, directory, message, error.remedy, since_s, full_message)
 
 
-def file_problem(source: Renewed[Any], directory: str) -> Problem | None:
-    """That the files of a secret or a certificate can't be used now, or None where they can."""
+def file_problem(source: Renewed[Any], directory: str = "") -> Problem | None:
+    """That the files of a secret or a certificate can't be used now, or None where they can.
+
+    `directory` is empty where they are no directory's.
+    """
     if source.failure is None:
         return None
     files = " and ".join(source.files)
-    message = f"What {source.place} names can't be used now ({files}): {explain(source.failure)}."
+    message = f"What {source.place} names can't be used now ({files}): {source.why_failed}."
     remedy = "What was read before stays in use; put the file right, and it is taken by itself."
     return Problem("file_unusable", directory, message, remedy, source.failing_since_s)
 

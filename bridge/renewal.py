@@ -128,6 +128,14 @@ class Renewed(Generic[T]):
         return self._taken.fingerprints if self._taken is not None else ()
 
     @property
+    def why_failed(self) -> str:
+        """Why the files can't be used now, with the name of the one at fault where there are several; else nothing."""
+        if self.failure is None:
+            return ""
+        file = self.failure.filename if isinstance(self.failure, OSError) else None
+        return f"{file} {explain(self.failure)}" if file and len(self.files) > 1 else explain(self.failure)
+
+    @property
     def taken_at_s(self) -> float | None:
         """When that was taken, in seconds since 1970."""
         return self._taken.at_s if self._taken is not None else None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bridge.clock import Clock
     from bridge.events import Event, Observer
     from bridge.mailstore import ListAnswer
-    from bridge.model import Report, Secret, Verdict
+    from bridge.model import Problem, Report, Secret, Verdict
     from bridge.snapshots.policy import SnapshotPolicy
     from bridge.snapshots.store import Snapshot, SnapshotStore
     from bridge.sources.directory.source import DirectorySource
@@ -69,6 +69,8 @@ class Bridge:
                 for directory in chosen:
                     directory.share_names(self._endpoints[path], settling)
         self._store = store
+        self.problems_of: Callable[[str], Sequence[Problem]] = lambda _endpoint: ()
+        """What else is wrong with an endpoint, which no directory knows of."""
 
     def directories_of(self, endpoint: str) -> tuple[str, ...]:
         """The names of an endpoint's directories, in order of their priority."""
@@ -156,7 +158,9 @@ class Bridge:
     def health(self) -> Health:
         """How each endpoint fares."""
         now_s = self._clock.now_s()
-        return Health(tuple(endpoint.health(now_s) for endpoint in self._endpoints.values()))
+        return Health(
+            tuple(endpoint.health(now_s, self.problems_of(path)) for path, endpoint in self._endpoints.items())
+        )
 
     async def keep_fresh(self, directory: str, wait: Callable[[float], Awaitable[None]]) -> None:
         """Renews a directory's snapshot ahead of its end, for ever; after a failure sooner, then less often.

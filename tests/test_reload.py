@@ -233,6 +233,38 @@ async def test_hangup_tells_in_one_line_what_was_taken_and_what_was_not(tmp_path
             assert "canary" not in json.dumps(serve.lines)
 
 
+@pytest.mark.parametrize("name", ["caller.password", "bridge.pem", "bridge.key"])
+async def test_status_tells_which_file_can_not_be_used(tmp_path: Path, name: str) -> None:
+    """Also where it is no directory's; the service goes on, and all is well once the file is back."""
+    pair = tmp_path / "bridge.pem", tmp_path / "bridge.key"
+    write_pair(trustme.CA(), *pair)
+    async with FaultyServer(small_directory("anna")) as server:
+        file = configuration(server.url, tmp_path)
+        tls = f'server: {{listen: "127.0.0.1:0", tls: {{certificate_file: {pair[0]}, key_file: {pair[1]}}}}}'
+        file.write_text(file.read_text().replace('server: {listen: "127.0.0.1:0"}', tls))
+
+        async def status(code: int) -> list[Any]:
+            found = await command(file, "status", "--json")
+            assert found[0] == code
+            return json.loads(found[1][found[1].index("{") :])["endpoints"][0]["problems"]
+
+        async with ServeProcess(file) as serve:
+            await serve.wait_for("service.started")
+            assert (await command(file, "refresh"))[0] == 0
+            (tmp_path / name).rename(tmp_path / "away")
+            serve.send(signal.SIGHUP)
+            line = await serve.wait_for("service.reloaded")
+            (problem,) = await status(1)
+            assert (problem["code"], problem["directory"]) == ("file_unusable", "")
+            for words in (problem["message"], *([] if name == "caller.password" else line["failed"].values())):
+                assert f"{tmp_path / name}" in words
+                assert "No such file" in words
+            (tmp_path / "away").rename(tmp_path / name)
+            serve.send(signal.SIGHUP)
+            await serve.wait_for("service.reloaded", 2)
+            assert await status(0) == []
+
+
 async def test_check_compares_what_runs_with_the_files(tmp_path: Path) -> None:
     """An older password or certificate is told with the remedy; nothing where all is the same, or no service runs."""
     authority = trustme.CA()

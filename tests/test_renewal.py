@@ -130,6 +130,20 @@ def test_last_good_value_stays_while_a_file_is_gone_or_empty(tmp_path: Path) -> 
     assert told[1:] == [None]
 
 
+def test_file_at_fault_is_named_where_there_are_several(tmp_path: Path) -> None:
+    """Of a certificate and its key, which of them is missing; of a single file, the reader knows the name."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for file in (first, second):
+        file.write_bytes(b"old")
+    pair, single = renewed(first, second)[0], renewed(second)[0]
+    second.unlink()
+    for found in (pair, single):
+        assert found.why_failed == ""
+        found.look()
+    why = "can't be read: No such file or directory; let the service's user read the file"
+    assert (pair.why_failed, single.why_failed) == (f"{second} {why}", why)
+
+
 def test_file_that_comes_back_as_it_was_is_well_again(tmp_path: Path) -> None:
     """The very same file, moved away and back."""
     file, away = tmp_path / "file", tmp_path / "away"

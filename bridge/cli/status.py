@@ -71,7 +71,8 @@ def _say_health(endpoints: list[dict[str, Any]]) -> None:
     for endpoint in endpoints:
         say(f"{endpoint['path']}: {endpoint['status']}", _COLORS[endpoint["status"]])
         for problem in endpoint["problems"]:
-            say(f"  {problem['directory']}, since {problem['since']}: {_what_happened(problem)}")
+            place = f"{problem['directory']}, " if problem["directory"] else ""
+            say(f"  {place}since {problem['since']}: {_what_happened(problem)}")
             if problem["remedy"] and problem["remedy"] not in told:
                 say(f"    {problem['remedy']}")
             told.add(problem["remedy"])

@@ -185,13 +185,17 @@ class Endpoint:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def health(self, now_s: float) -> EndpointHealth:
-        """How the endpoint fares: unavailable where it could not answer a listing now."""
-        problems = tuple(
+    def health(self, now_s: float, others: Sequence[Problem] = ()) -> EndpointHealth:
+        """How the endpoint fares: unavailable where it could not answer a listing now.
+
+        `others` are problems that are no directory's.
+        """
+        found = (
             problem
             for directory in self.directories
             for problem in (*_problems(directory, now_s), *self.authenticator.problems(directory.source.name))
         )
+        problems = (*found, *others)
         if not all(directory.can_answer for directory in self.directories):
             return EndpointHealth(self.path, Status.UNAVAILABLE, problems)
         return EndpointHealth(self.path, Status.DEGRADED if problems else Status.OK, problems)

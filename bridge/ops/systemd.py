@@ -11,7 +11,7 @@ from bridge.model import Status
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bridge.model import Health
+    from bridge.model import Health, Problem
 
 
 def describe_health(health: Health) -> str:
@@ -20,10 +20,15 @@ def describe_health(health: Health) -> str:
     served = f"Serving {count} endpoint{'s' if count != 1 else ''}: {health.status.value}"
     wrong = []
     for endpoint in health.endpoints:
-        problems = [f"{problem.code.replace('_', ' ')} in {problem.directory}" for problem in endpoint.problems]
+        problems = list(map(_name, endpoint.problems))
         if endpoint.status is not Status.OK:
             wrong.append(f"{endpoint.path}: {', '.join(problems) or endpoint.status.value}")
     return f"{served}: {'; '.join(wrong)}" if wrong else served
+
+
+def _name(problem: Problem) -> str:
+    code = problem.code.replace("_", " ")
+    return f"{code} in {problem.directory}" if problem.directory else code
 
 
 class Notifier:

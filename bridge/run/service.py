@@ -74,6 +74,7 @@ class Service:
         self.files = FilesInUse(loaded, self._certificate, _to_all(observers))
         store = SqliteSnapshotStore.open(state_folder(loaded, environment))
         self.bridge = make_bridge(loaded, _to_all(observers), store, clock)
+        self.bridge.problems_of = self.files.problems_of
         watch_snapshots(self._registry, self.bridge.directories)
         limits = WebLimits()
         self._places = Places(limits, _to_all(observers), resource.getrlimit(resource.RLIMIT_NOFILE)[0])

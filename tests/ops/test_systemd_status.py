@@ -77,9 +77,11 @@ def test_words_name_what_is_wrong_and_where() -> None:
             EndpointHealth("/a", Status.OK),
             EndpointHealth("/b", Status.DEGRADED, (withheld, Problem("logins_failing", "branch", "", "", 0.0))),
             EndpointHealth("/c", Status.UNAVAILABLE),
+            EndpointHealth("/d", Status.DEGRADED, (Problem("file_unusable", "", "", "", 0.0),)),
         )
     )
     assert describe_health(Health((EndpointHealth("/a", Status.OK),) * 2)) == "Serving 2 endpoints: ok"
     assert describe_health(health) == (
-        "Serving 3 endpoints: unavailable: /b: removals withheld in company, logins failing in branch; /c: unavailable"
+        "Serving 4 endpoints: unavailable: /b: removals withheld in company, logins failing in branch; /c: unavailable; "
+        "/d: file unusable"
     )
