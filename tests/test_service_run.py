@@ -43,6 +43,7 @@ async def test_admin_listener_tells_health_and_metrics(tmp_path: Path) -> None:
         assert json.loads((await get("/status.json"))[1])["version"]
         metrics = (await get("/metrics"))[1].decode()
         assert 'mailstore_bridge_snapshot_users{directory="company"} 1.0' in metrics
+        assert "\nmailstore_bridge_tasks " in metrics
         assert "anna" not in metrics
         assert (await get("/other"))[0] == 404
         assert (await get("/readyz", "-X", "DELETE"))[0] == 405

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Info
@@ -149,6 +150,12 @@ def watch_snapshots(registry: CollectorRegistry, directories: Mapping[str, Direc
         withheld.labels(name).set_function(withheld_of(snapshots))
         ages.labels(name).set_function(age_of(snapshots))
         users.labels(name).set_function(users_of(snapshots))
+
+
+def watch_tasks(registry: CollectorRegistry) -> None:
+    """The tasks of the event loop in which the metrics are asked for."""
+    tasks = Gauge(f"{_PREFIX}_tasks", "Tasks of the event loop", registry=registry)
+    tasks.set_function(lambda: float(len(asyncio.all_tasks())))
 
 
 def render_metrics(registry: CollectorRegistry) -> tuple[bytes, str]:

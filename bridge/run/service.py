@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from bridge.certificates.contexts import CertificateError
 from bridge.errors import BridgeError, ConfigurationError
 from bridge.ops.logs import log_observer, make_logger, route_library_logs
-from bridge.ops.metrics import metrics_observer, render_metrics, watch_snapshots
+from bridge.ops.metrics import metrics_observer, render_metrics, watch_snapshots, watch_tasks
 from bridge.ops.systemd import Notifier, describe_health
 from bridge.ops.tls import ServerCertificate
 from bridge.run.build import make_bridge, make_callers, read_contexts
@@ -76,6 +76,7 @@ class Service:
         self.bridge = make_bridge(loaded, _to_all(observers), store, clock)
         self.bridge.problems_of = self.files.problems_of
         watch_snapshots(self._registry, self.bridge.directories)
+        watch_tasks(self._registry)
         limits = WebLimits()
         self._places = Places(limits, _to_all(observers), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         request_ids = random.Random()  # noqa: S311 - they tell requests apart and keep no secret

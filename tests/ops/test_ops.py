@@ -35,7 +35,7 @@ from bridge.events import (
 )
 from bridge.model import Accepted, Rejected, Rejection, Report, Skipped
 from bridge.ops.logs import log_observer, make_logger, route_library_logs
-from bridge.ops.metrics import metrics_observer, render_metrics
+from bridge.ops.metrics import metrics_observer, render_metrics, watch_tasks
 from bridge.ops.systemd import Notifier
 from bridge.ops.tallies import Counts, Durations
 from bridge.ops.tls import ServerCertificate
@@ -222,6 +222,24 @@ def test_metrics_count_events_and_name_no_user() -> None:
     assert 'mailstore_bridge_refreshes_total{directory="d",outcome="directory_unavailable"} 1.0' in text
     assert 'mailstore_bridge_snapshot_skipped{directory="d",reason="no_user_name"} 1.0' in text
     assert "anna" not in text
+
+
+async def test_metrics_tell_how_many_tasks_there_are() -> None:
+    """Tasks that nobody ends are a leak that memory shows late."""
+    registry = CollectorRegistry()
+    watch_tasks(registry)
+
+    def count() -> float:
+        found = render_metrics(registry)[0].decode()
+        return next(float(line.split()[1]) for line in found.splitlines() if line.startswith("mailstore_bridge_tasks "))
+
+    before = count()
+    waiting = [asyncio.create_task(asyncio.sleep(60)) for _ in range(3)]
+    assert count() == before + 3
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert count() == before
 
 
 def test_metrics_tell_which_servers_are_up_and_until_when_their_certificates_are_good() -> None:
