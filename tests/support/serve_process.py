@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,8 +16,14 @@ from typing import Any, Self
 class ServeProcess:
     """An asynchronous context manager: the service of a configuration file, whose log is read as it comes."""
 
-    def __init__(self, file: Path, *, before: Sequence[str] = ()) -> None:
-        """`before` are the words of a program that starts another one, such as `env`."""
+    def __init__(
+        self, file: Path, *, before: Sequence[str] = (), take: Callable[[dict[str, Any]], bool] = lambda _line: True
+    ) -> None:
+        """`before` are the words of a program that starts another one, such as `env`.
+
+        `take` sees each line of the log, and says whether it stays in `lines`; all those of an hour would fill memory.
+        """
+        self._take = take
         self._command = [*before, sys.executable, "-m", "bridge", "serve", "--config", str(file)]
         self.process: asyncio.subprocess.Process
         self.lines: list[dict[str, Any]] = []
@@ -65,7 +71,9 @@ class ServeProcess:
         async for line in self.process.stderr:
             async with self._news:
                 text = line.decode()
-                self.lines.append(json.loads(text) if text.startswith("{") else {"event": "", "text": text})
+                found = json.loads(text) if text.startswith("{") else {"event": "", "text": text}
+                if self._take(found):
+                    self.lines.append(found)
                 self._news.notify_all()
         async with self._news:
             self._news.notify_all()
