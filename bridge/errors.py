@@ -29,11 +29,14 @@ BridgeError
 
 from __future__ import annotations
 
+import asyncio
 import os
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+T = TypeVar("T")
 
 
 class BridgeError(Exception):
@@ -347,6 +350,17 @@ def summarize(failures: Iterable[DirectoryError]) -> DirectoryError:
     error.parts = leaves
     error.__cause__ = first
     return error
+
+
+async def share(task: asyncio.Task[T]) -> T:
+    """Wait for a task for which others wait, too; whoever goes away meanwhile doesn't end it.
+
+    Raises what the task has raised, to each of them anew: one error for all would hold the frames of all.
+    """
+    await asyncio.wait((task,))
+    if not task.cancelled() and isinstance(error := task.exception(), BridgeError):
+        raise error.kept()
+    return task.result()
 
 
 def _list_servers(details: Iterable[tuple[DirectoryError, str]]) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+from pathlib import Path
+
 import pytest
 
 from bridge.documents import render_health
@@ -15,7 +19,9 @@ from bridge.errors import (
     summarize,
 )
 from bridge.mailstore import render_error
-from bridge.model import EndpointHealth, Health, Status, error_problem
+from bridge.model import EndpointHealth, Health, Secret, Status, error_problem
+from tests.support.bridges import configuration, running_bridge
+from tests.support.slapd import free_port
 
 NAME = "uid=kanarie,dc=example"
 
@@ -76,3 +82,35 @@ def test_caller_with_a_password_is_told_whom_it_is_about() -> None:
     """The administrator reads it in MailStore; a bug says nothing there."""
     assert b"kanarie" in render_error(make(), "1").body
     assert b"kanarie" not in render_error(BridgeError("odd", subject=NAME), "1").body
+
+
+@pytest.mark.parametrize("asks", ["list", "auth"])
+async def test_errors_that_were_answered_are_gone(tmp_path: Path, asks: str) -> None:
+    """Without waiting for the collector: each error would hold the frames that it has passed through."""
+    async with running_bridge(configuration(f"ldap://127.0.0.1:{free_port()}", tmp_path)) as client:
+        bridge = client.service.bridge
+
+        async def ask() -> None:
+            with pytest.raises(DirectoryUnavailable):
+                await (
+                    bridge.list_users("/mailstore", compressed=False)
+                    if asks == "list"
+                    else bridge.authenticate("/mailstore", "anna", Secret(b"x"))
+                )
+
+        def count() -> int:
+            return sum(isinstance(each, BridgeError) for each in gc.get_objects())
+
+        await ask()
+        gc.collect()
+        before_count = count()
+        gc.disable()
+        try:
+            for _ in range(3):
+                await asyncio.gather(*(ask() for _ in range(20)))
+            held_count = count()
+            gc.collect()
+            assert held_count == count()
+            assert held_count < before_count + 10
+        finally:
+            gc.enable()

@@ -11,7 +11,7 @@ import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bridge.errors import SnapshotMissing, StateLost
+from bridge.errors import BridgeError, SnapshotMissing, StateLost
 from bridge.events import NamesContested
 from bridge.mailstore import ListAnswer, compress
 from bridge.model import EndpointHealth, Problem, Status, error_problem
@@ -171,6 +171,8 @@ class Endpoint:
         )
         snapshots = []
         for directory, outcome in zip(self.directories, outcomes, strict=True):
+            if isinstance(outcome, BridgeError):
+                raise outcome.kept()  # this frame holds the outcome, and would be held by it
             if isinstance(outcome, BaseException):
                 raise outcome
             # While another directory was being listed, this one may have been listed anew.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.deadlines import Deadlines
 from bridge.directory import Scope
-from bridge.errors import DirectoryError, DirectoryUnavailable, SearchIncomplete
+from bridge.errors import DirectoryError, DirectoryUnavailable, SearchIncomplete, share
 from bridge.ldap.ages import Ages
 from bridge.ldap.ranges import complete_ranges
 from bridge.ldap.references import find_needed, server_of
@@ -255,7 +255,7 @@ class LookupConnections:
             opening = self._openings[server] = asyncio.create_task(self._open(server))
             opening.add_done_callback(_is_usable)  # fetches its exception, where everybody has gone away
         self._used_at_s[server] = now_s
-        return await asyncio.shield(opening), True
+        return await share(opening), True
 
     def _may_be_used(self, server: ServerAddress, connection: Connection, now_s: float) -> bool:
         return now_s < connection.ends_at_s and now_s - self._used_at_s[server] < self._settings.idle_s

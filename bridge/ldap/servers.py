@@ -219,7 +219,10 @@ class Servers:
             failures.append((server, failure))
             if len(failures) == len(servers) and url is None:
                 servers += self._left_over(servers, avoid) if clock() < deadline_s else ()
-        raise summarize([failure for _, failure in failures])
+        try:
+            raise summarize([failure for _, failure in failures])
+        finally:
+            del failures, failure  # as above: this frame is held by what is raised
 
     async def _choose(self, url: str | None, avoid: Collection[str]) -> Sequence[ServerAddress]:
         """The servers to be asked, one after the other."""

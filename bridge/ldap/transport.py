@@ -63,6 +63,8 @@ async def open_connection(settings: LdapSettings, server: ServerAddress) -> Conn
     except OSError as error:  # TLS's errors and time-outs among them
         opening.connection.abort()
         words = await _explain(error, opening.stage, settings, server, due_s)
+        # aiohappyeyeballs 2.7: a frame of the traceback holds the error, and so all that the error has passed through.
+        error.__traceback__ = None
         raise peer.unavailable(words.detail, remedy=words.remedy) from error
     except BaseException:
         opening.connection.abort()

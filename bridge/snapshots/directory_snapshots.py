@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from bridge.errors import ApprovalOutdated, BridgeError, RemovalsRefused
+from bridge.errors import ApprovalOutdated, BridgeError, RemovalsRefused, share
 from bridge.events import ApprovalExpired, Refreshed, RefreshFailed, RemovalsApproved, RemovalsReset
 from bridge.removals.model import GuardState, HeldBy, RemovalKind
 from bridge.removals.review import CONFIRMED_MAX_COUNT, Baseline, Fresh, review
@@ -206,8 +206,15 @@ class DirectorySnapshots:
         """
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._refresh())
-            self._running.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return await asyncio.shield(self._running)
+            self._running.add_done_callback(self._forget_running)
+        return await share(self._running)
+
+    def _forget_running(self, task: asyncio.Task[Snapshot]) -> None:
+        """Keep nothing of a refresh that has failed: its error holds what was read before."""
+        if not task.cancelled():
+            task.exception()  # nobody may have waited for it
+        if self._running is task:
+            self._running = None
 
     async def find_out(self) -> None:
         """Find out whether users could be listed where nothing says so: by a sign of life of the directory.

@@ -130,12 +130,12 @@ class _Attempts:
         Raises what stands for all servers where none is left.
         """
         if self._is_last:
-            raise error
+            raise error.kept()
         for part in error.parts or (error,):
             part.server = part.server or attempt.server
             if part.server is None:  # the time for all of them is over
-                raise self._conclude() if self._failures else error
-            self._failures[part.server] = part
+                raise self._conclude() if self._failures else error.kept()
+            self._failures[part.server] = part.kept()
             self._counts[part.server] += 1
         servers = self._source.directory.servers
         self._left = tuple(url for url in servers if url not in self._failures)
@@ -161,11 +161,12 @@ class _Attempts:
         raise self._conclude()
 
     def _conclude(self) -> DirectoryError:
+        """What to raise for all servers; not what is held here, which would hold the frames that it passes through."""
         failures = list(self._failures.values())
         refusal = next((each for each in failures if isinstance(each, RemovalsRefused)), None)
         if refusal is not None and self._is_unanimous(RemovalsRefused, DirectoryUnavailable):
-            return refusal  # it is no outage: those servers that can be asked show too few
-        return summarize(failures)
+            return refusal.kept()  # it is no outage: those servers that can be asked show too few
+        return summarize(failures).kept()
 
     def judge(self, listing: DirectoryListing) -> DirectoryListing | None:
         """The listing to be taken, or None where another server is to be asked. Raises like `note`."""

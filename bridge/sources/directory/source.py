@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bridge.clock import Clock, SystemClock
 from bridge.directory import Scope, SearchRequest
-from bridge.errors import SearchInvalid
+from bridge.errors import SearchInvalid, share
 from bridge.model import Rejection
 from bridge.sources.directory.group_clauses import ClauseMaker
 from bridge.sources.directory.group_entries import Place
@@ -256,7 +256,7 @@ class DirectorySource:
         if self._reading_groups is None or self._reading_groups.done():
             self._reading_groups = asyncio.create_task(self.read_groups_anew())
             self._reading_groups.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return await asyncio.shield(self._reading_groups)
+        return await share(self._reading_groups)
 
     async def aclose(self) -> None:
         """No group is being read any more."""
