@@ -66,6 +66,8 @@ class Crowd:
         self.due: set[Caller] = set()
         """Whose login had reached the directory when the bridge was told to end: they must be answered."""
         self._tasks: list[asyncio.Task[None]] = []
+        self.outside_count = 0
+        """Callers that wait before the door."""
 
     def start(self) -> None:
         """Let everybody come."""
@@ -74,9 +76,9 @@ class Crowd:
         self._tasks = [asyncio.create_task(caller.run()) for caller in callers]
 
     async def wait_outside(self) -> None:
-        """Let everybody be answered and leave, until the door is opened again."""
+        """Let everybody be answered, leave and wait before the door."""
         self.door.clear()
-        await until(lambda: not self.asking, timeout_s=LIST_ANSWER_S + 2 * _TOLERANCE_S)
+        await until(lambda: self.outside_count == CALLERS_COUNT, timeout_s=LIST_ANSWER_S + 2 * _TOLERANCE_S)
 
     def find_due(self) -> set[Caller]:
         """Who waits for an answer, for certain with a login for which the directory has been asked."""
@@ -128,7 +130,9 @@ class Caller:
                 await asyncio.sleep(self._random.expovariate(1 / MEAN_PAUSE_S))
                 if not self._crowd.door.is_set():
                     self._connection.close()
+                    self._crowd.outside_count += 1
                     await self._crowd.door.wait()
+                    self._crowd.outside_count -= 1
                 if not await self._ask():
                     return
         finally:

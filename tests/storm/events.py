@@ -124,10 +124,19 @@ class Faults:
 
 
 async def break_things(
-    world: World, choose_fault_s: Callable[[random.Random], float], pause_s: float, calm_s: float
+    world: World,
+    choose_fault_s: Callable[[random.Random], float],
+    pause_s: float,
+    calm_s: float,
+    *,
+    waits_for_calm: bool,
 ) -> None:
-    """Have one fault after the other until the storm is over: all of them in order, then in any order."""
-    faults, order = Faults(world), list[Event]()
+    """Have one fault after the other until the storm is over: all of them in order, then in any order.
+
+    With `waits_for_calm` each round ends when all is well again, and was for `calm_s`: servers are set aside for
+    minutes where they have failed again and again.
+    """
+    faults = Faults(world)
     await world.pause(calm_s)
     for round_number in count():
         order = list(faults.script)
@@ -142,6 +151,9 @@ async def break_things(
                 world.figures.note_fault(event.__name__, world.process_id)
             await world.pause(world.random.uniform(0.5, 1.5) * pause_s)
         world.has_seen_everything.set()
+        while waits_for_calm and not world.weather.is_calm and not await world.pause(1):
+            pass
+        await world.pause(calm_s if waits_for_calm else 0)
 
 
 async def change_people(world: World, pause_s: float) -> None:

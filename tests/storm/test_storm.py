@@ -15,7 +15,6 @@ import platform
 import random
 import signal
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import pytest
 from tests.conftest import StartSlapd
 from tests.storm.callers import CALLERS_COUNT
 from tests.storm.events import break_things, change_people
-from tests.storm.figures import Resources, count_descriptors
+from tests.storm.figures import Resources
 from tests.storm.world import IDLE_S, World, stormy_world
 from tests.support.ldap_messages import Kind
 from tests.support.waiting import until
@@ -36,8 +35,8 @@ IS_SOAK = LENGTH_S >= 300
 pytestmark = [pytest.mark.slapd, pytest.mark.processes, pytest.mark.timeout(LENGTH_S * 1.5 + 240)]
 
 REST_EVERY_S = 600.0 if LENGTH_S > 1800 else 30.0
-CALM_S = 5.0
-"""At the beginning, so that something can be said of good days, too."""
+CALM_S = 30.0 if IS_SOAK else 5.0
+"""At the beginning, and in a soak after each round of faults, so that something can be said of good days, too."""
 PAUSE_S = 12.0 if IS_SOAK else 0.7
 """Between two faults."""
 CHANGE_PAUSE_S = 1.5
@@ -45,7 +44,7 @@ MORE_MEMORY_MIB = 16.0
 MORE_DESCRIPTORS_COUNT = 4
 MORE_TASKS_COUNT = 4
 """A server that is set aside has a task."""
-CALM_SHARE = 0.95
+CALM_SHARE = 0.9
 """At least so much is answered with 200 while all is well; a machine that has other things to do may be late."""
 _SEARCHES: tuple[Kind, ...] = ("search",)
 GRACE_S = 20.0
@@ -64,7 +63,7 @@ async def test_storm_gives_no_wrong_answer_and_leaves_nothing_behind(start_slapd
         try:
             world.crowd.start()
             async with asyncio.TaskGroup() as group:
-                group.create_task(break_things(world, choose_fault_s, PAUSE_S, CALM_S))
+                group.create_task(break_things(world, choose_fault_s, PAUSE_S, CALM_S, waits_for_calm=IS_SOAK))
                 group.create_task(change_people(world, CHANGE_PAUSE_S))
                 group.create_task(watch_memory(world))
                 await live_through(world)
@@ -95,11 +94,7 @@ async def rest(world: World) -> None:
     """Measure the bridge when nobody asks anything, nothing is broken, and no connection is kept."""
     async with world.fault_turn:
         await world.crowd.wait_outside()
-        await asyncio.sleep(IDLE_S)
-        # Connections of callers that are about to come to the door, and those of look-ups, end one after the other.
-        least = world.figures.at_rest[0].descriptors_count + MORE_DESCRIPTORS_COUNT if world.figures.at_rest else 0
-        with suppress(AssertionError):
-            await until(lambda: count_descriptors(world.process_id) <= least, timeout_s=2 * IDLE_S)
+        await asyncio.sleep(2 * IDLE_S)  # it is looked after this long which connections were not needed
         await world.figures.note_at_rest(world.process_id, world.admin_port)
         world.crowd.door.set()
 
