@@ -147,18 +147,23 @@ class Caller:
             return await self._log_in(login)
 
     async def _list(self) -> bool:
-        weather, began_s = self._crowd.weather, time.monotonic()
-        since_s = weather.last_calm_s - TTL_S - LISTING_S
+        crowd, began_s, was_calm = self._crowd, time.monotonic(), self._crowd.weather.is_calm
+        since_s = crowd.weather.listed_s  # while servers are away, a list is as old as that
         answer = await self._request("list", None, "cmd=list", LIST_ANSWER_S)
         if answer is not None and answer.status == 200:
-            try:
-                problem, is_exact = self._crowd.people.judge_list(answer, since_s, time.monotonic())
-            except (AssertionError, KeyError, ValueError) as error:
-                problem, is_exact = repr(error), False
-            self._figures.counts["lists of which only one was right"] += is_exact
-            if problem is not None:
-                self._figures.fail(f"list, begun {time.monotonic() - began_s:.2f} s ago: {problem}")
+            if was_calm and crowd.weather.is_calm:
+                since_s = max(since_s, began_s - TTL_S - LISTING_S)
+            self._judge_list(answer, began_s, since_s)
         return self._goes_on(answer)
+
+    def _judge_list(self, answer: Answer, began_s: float, since_s: float) -> None:
+        try:
+            problem, is_exact = self._crowd.people.judge_list(answer, since_s, time.monotonic())
+        except (AssertionError, KeyError, ValueError) as error:
+            problem, is_exact = repr(error), False
+        self._figures.counts["lists of which only one was right"] += is_exact
+        if problem is not None:
+            self._figures.fail(f"list, begun {time.monotonic() - began_s:.2f} s ago: {problem}")
 
     async def _log_in(self, login: Login) -> bool:
         began_s = time.monotonic()

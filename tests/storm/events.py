@@ -58,12 +58,15 @@ class Faults:
         await self._heal_after(seconds)
 
     async def cut(self, seconds: float) -> None:
-        """Connections end again and again, wherever they are."""
+        """Connections end again and again, wherever they are, while answers are late enough to be lost by it."""
+        for proxy in self._world.proxies:
+            proxy.delay(self._random.uniform(0.02, 0.2))
         ends_s = time.monotonic() + seconds
         while time.monotonic() < ends_s:
             for proxy in self._some_proxies():
                 proxy.close_existing(rst=self._random.random() < 0.5)
             await asyncio.sleep(self._random.uniform(0.1, 0.5))
+        await self._heal_after(0)
 
     async def down(self, seconds: float) -> None:
         """Neither server takes connections, and all end."""

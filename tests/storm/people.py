@@ -21,8 +21,8 @@ STAYING_COUNT = 400
 """More than a page of the listing has."""
 _GUESTS = "guest"
 _UID = re.compile(rb"(?:user|guest)\d\d+")
-_LATE_S = 3.0
-"""How late the proxy may notice a bind whose request has been answered."""
+_LATE_S = 0.3
+"""How late the proxy may notice a bind whose login has been answered: both are read by one event loop."""
 _ENDED_S = 15.0
 """Whoever goes away leaves a login that goes on; it has ended after this time."""
 
@@ -55,8 +55,9 @@ class Person:
         self.was_looked_up = False
         """Whether a server has been asked for the entry since the last login began."""
         self.owes_right_password = False
-        self._binds_left = 0
-        self._quiet_from_s = self._left_until_s = 0.0
+        self._left_until_s = 0.0
+        self._may_bind_until_s: dict[object, float] = {}
+        """Logins that have not been bound, and for how long they may be."""
 
     @property
     def was_looked_up_by_one(self) -> bool:
@@ -74,26 +75,34 @@ class Person:
     @contextmanager
     def asking(self) -> Iterator[None]:
         """A login for this user, which may bind once."""
-        now_s = time.monotonic()
-        if self.open_count == 0 and now_s > self._quiet_from_s:
-            self._binds_left = 0
-        self._binds_left += 1
+        login = object()
+        self._forget_ended()
+        self._may_bind_until_s[login] = float("inf")
         self.was_looked_up = False
         self.open_count += 1
         try:
             yield
         finally:
             self.open_count -= 1
-            self._quiet_from_s = max(self._quiet_from_s, time.monotonic() + _LATE_S)
+            if login in self._may_bind_until_s:
+                self._may_bind_until_s[login] = max(time.monotonic() + _LATE_S, self._left_until_s)
 
     def note_leaving(self) -> None:
         """The caller of a login goes away, and the login goes on."""
-        self._quiet_from_s = self._left_until_s = time.monotonic() + _ENDED_S
+        self._left_until_s = time.monotonic() + _ENDED_S
 
     def note_bind(self) -> bool:
-        """Note a bind. Returns whether a login has asked for it."""
-        self._binds_left -= 1
-        return self._binds_left >= 0
+        """Note a bind. Returns whether a login that has not been bound yet may have asked for it."""
+        self._forget_ended()
+        logins = self._may_bind_until_s
+        if not logins:
+            return False
+        del logins[min(logins, key=logins.__getitem__)]
+        return True
+
+    def _forget_ended(self) -> None:
+        now_s = time.monotonic()
+        self._may_bind_until_s = {login: ends_s for login, ends_s in self._may_bind_until_s.items() if ends_s >= now_s}
 
 
 class People:

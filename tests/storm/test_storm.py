@@ -28,7 +28,7 @@ from tests.storm.world import IDLE_S, World, stormy_world
 from tests.support.ldap_messages import Kind
 from tests.support.waiting import until
 
-LENGTH_S = float(os.environ.get("BRIDGE_TEST_SOAK_S", "55"))
+LENGTH_S = float(os.environ.get("BRIDGE_TEST_SOAK_S", "50"))
 SEED = int(os.environ.get("BRIDGE_TEST_SEED") or random.SystemRandom().randrange(2**32))
 IS_SOAK = LENGTH_S >= 300
 
@@ -127,6 +127,7 @@ def about(world: World, code: int | None) -> dict[str, Any]:
         "exit_code": code,
         "log_lines": dict(sorted(world.log.counts.items())),
         "log_surprises": world.log.surprises[:20],
+        "log_end": list(world.log.last) if world.figures.failures else [],
     }
 
 

@@ -1,10 +1,12 @@
-"""What is broken at present, and when all was well last."""
+"""What is broken at present, and what the log says of it."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 RECOVERED_AFTER_S = 8.0
@@ -22,7 +24,8 @@ class Weather:
         self._faults_count = 0
         self._set_aside: set[str] = set()
         self._calm_from_s = time.monotonic()
-        self._last_calm_s = self._calm_from_s
+        self.listed_s = float("-inf")
+        """When the last listing began that was accepted as a whole: no later answer is older, by the monotonic clock."""
 
     @contextmanager
     def fault(self) -> Iterator[None]:
@@ -50,14 +53,7 @@ class Weather:
         """Whether everything is well, and was a while ago."""
         return time.monotonic() >= self._calm_from_s
 
-    @property
-    def last_calm_s(self) -> float:
-        """When it was calm last: now, or when the trouble began that is not over."""
-        return time.monotonic() if self.is_calm else self._last_calm_s
-
     def _trouble(self) -> None:
-        if self.is_calm:
-            self._last_calm_s = time.monotonic()
         self._calm_from_s = float("inf")
 
     def _relieve(self) -> None:
@@ -73,6 +69,8 @@ class LogWatch:
         self.counts: dict[str, int] = {}
         """Lines by event."""
         self.surprises: list[str] = []
+        self.last: deque[str] = deque(maxlen=60)
+        """The last lines about listings and servers, which tell why a rule was broken."""
 
     def __call__(self, line: dict[str, Any]) -> bool:
         """Take note of a line. Returns whether it must be kept."""
@@ -82,6 +80,11 @@ class LogWatch:
             self._weather.set_aside(line["server"])
         elif event == "server.restored":
             self._weather.restore(line["server"])
+        elif event == "refresh.finished" and not line["withheld_count"]:
+            since_written_s = time.time() - datetime.fromisoformat(line["timestamp"]).timestamp()
+            self._weather.listed_s = time.monotonic() - since_written_s - line["duration_s"]
+        if event.startswith(("refresh.", "server.")):
+            self.last.append(str(line))
         if _is_surprise(event, line):
             self.surprises.append(str(line))
         return event in _KEPT_EVENTS
