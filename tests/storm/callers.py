@@ -12,7 +12,7 @@ from typing import NamedTuple
 from bridge.deadlines import ANSWER_S, LIST_ANSWER_S
 from tests.storm.client import Answer, Connection, NoAnswer, Truncated, write_request
 from tests.storm.figures import Figures
-from tests.storm.people import Habit, People, Person
+from tests.storm.people import People, Person
 from tests.storm.weather import Weather
 from tests.support.waiting import until
 
@@ -107,11 +107,9 @@ class Crowd:
             nobody = self.people.nobody
             return Login(nobody, f"nobody{chance.getrandbits(24)}", "anything")
         who = self.people.choose()
-        is_wrong = who.habit is Habit.WRONG or (who.habit is Habit.MIXED and not who.owes_right_password)
-        if not is_wrong:
+        if not who.chooses_wrong():
             return Login(who, who.uid, who.password)
         password = f"old-{chance.randrange(3)}" if chance.random() < 0.5 else f"typo-{chance.getrandbits(40)}"
-        who.owes_right_password = who.habit is Habit.MIXED
         return Login(who, who.uid, password)
 
 

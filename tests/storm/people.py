@@ -23,6 +23,8 @@ _GUESTS = "guest"
 _UID = re.compile(rb"(?:user|guest)\d\d+")
 _LATE_S = 0.3
 """How late the proxy may notice a bind whose login has been answered: both are read by one event loop."""
+_MISTYPES_EVERY_S = 20.0
+"""Longer than a login and `auth.window`."""
 _ENDED_S = 15.0
 """Whoever goes away leaves a login that goes on; it has ended after this time."""
 
@@ -33,7 +35,7 @@ class Habit(Enum):
     RIGHT = "right"
     WRONG = "wrong"
     MIXED = "mixed"
-    """A wrong one, then the right one until it is accepted: never so many wrong ones that the user is held back."""
+    """A wrong one now and then, and the right one until it is accepted."""
 
 
 class Change(NamedTuple):
@@ -55,6 +57,7 @@ class Person:
         self.was_looked_up = False
         """Whether a server has been asked for the entry since the last login began."""
         self.owes_right_password = False
+        self._mistypes_from_s = 0.0
         self._left_until_s = 0.0
         self._may_bind_until_s: dict[object, float] = {}
         """Logins that have not been bound, and for how long they may be."""
@@ -86,6 +89,20 @@ class Person:
             self.open_count -= 1
             if login in self._may_bind_until_s:
                 self._may_bind_until_s[login] = max(time.monotonic() + _LATE_S, self._left_until_s)
+
+    def chooses_wrong(self) -> bool:
+        """Whether a wrong password comes now.
+
+        With a mixed habit never two that count together, or the user would be held back rightly: a success at one
+        server forgets no failure at the other.
+        """
+        if self.habit is not Habit.MIXED:
+            return self.habit is Habit.WRONG
+        now_s = time.monotonic()
+        if self.owes_right_password or now_s < self._mistypes_from_s:
+            return False
+        self.owes_right_password, self._mistypes_from_s = True, now_s + _MISTYPES_EVERY_S
+        return True
 
     def note_leaving(self) -> None:
         """The caller of a login goes away, and the login goes on."""
