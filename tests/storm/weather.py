@@ -25,7 +25,7 @@ class Weather:
         self._set_aside: set[str] = set()
         self._calm_from_s = time.monotonic()
         self.listed_s = float("-inf")
-        """When the last listing began that was accepted as a whole: no later answer is older, by the monotonic clock."""
+        """The last listing that was accepted as a whole had not begun then: whatever is answered now is younger."""
 
     @contextmanager
     def fault(self) -> Iterator[None]:
@@ -66,6 +66,8 @@ class LogWatch:
 
     def __init__(self, weather: Weather) -> None:
         self._weather = weather
+        self._refreshed_s = float("-inf")
+        """When the last refresh has ended."""
         self.counts: dict[str, int] = {}
         """Lines by event."""
         self.surprises: list[str] = []
@@ -80,14 +82,20 @@ class LogWatch:
             self._weather.set_aside(line["server"])
         elif event == "server.restored":
             self._weather.restore(line["server"])
-        elif event == "refresh.finished" and not line["withheld_count"]:
-            since_written_s = time.time() - datetime.fromisoformat(line["timestamp"]).timestamp()
-            self._weather.listed_s = time.monotonic() - since_written_s - line["duration_s"]
+        elif event in ("refresh.finished", "refresh.failed"):
+            self._note_refresh(line)
         if event.startswith(("refresh.", "server.")):
             self.last.append(str(line))
         if _is_surprise(event, line):
             self.surprises.append(str(line))
         return event in _KEPT_EVENTS
+
+    def _note_refresh(self, line: dict[str, Any]) -> None:
+        # One refresh runs at a time; how long this one has waited for witnesses is not in its `duration_s`.
+        if not line.get("withheld_count", 1):
+            self._weather.listed_s = self._refreshed_s
+        since_written_s = time.time() - datetime.fromisoformat(line["timestamp"]).timestamp()
+        self._refreshed_s = time.monotonic() - since_written_s
 
 
 def _is_surprise(event: str, line: dict[str, Any]) -> bool:
