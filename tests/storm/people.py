@@ -23,6 +23,8 @@ _GUESTS = "guest"
 _UID = re.compile(rb"(?:user|guest)\d\d+")
 _LATE_S = 0.3
 """How late the proxy may notice a bind whose login has been answered: both are read by one event loop."""
+_GONE_S = 1200.0
+"""Nobody is listed so long after both servers have forgotten them."""
 _MISTYPES_EVERY_S = 20.0
 """Longer than a login and `auth.window`."""
 _ENDED_S = 15.0
@@ -130,7 +132,8 @@ class People:
         always = Change(float("-inf"), float("-inf"))
         self.staying = [Person(f"user{at:04}", _habit_of(at), always) for at in range(STAYING_COUNT)]
         self.guests: list[Person] = []
-        """The last ones at the end; those who have left, too."""
+        """The last ones at the end; those, too, who have left of late."""
+        self._guests_count = 0
         self.nobody = Person("nobody", Habit.WRONG, Change(float("inf"), float("inf")))
         """Stands for names that are unknown: the bridge binds a random DN for them."""
         self._by_uid = {each.uid: each for each in self.staying}
@@ -139,7 +142,10 @@ class People:
 
     def add_guest(self) -> Person:
         """Somebody who is about to be added."""
-        who = Person(f"{_GUESTS}{len(self.guests):05}", Habit.RIGHT, Change(time.monotonic(), float("inf")))
+        now_s = time.monotonic()
+        self.guests = [each for each in self.guests if each.left is None or each.left.done_s > now_s - _GONE_S]
+        who = Person(f"{_GUESTS}{self._guests_count:05}", Habit.RIGHT, Change(now_s, float("inf")))
+        self._guests_count += 1
         self.guests.append(who)
         self._by_uid[who.uid] = self._by_dn[who.dn] = who
         return who

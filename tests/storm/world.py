@@ -23,7 +23,7 @@ from tests.support.serve_process import ServeProcess
 from tests.support.slapd import BASE, Slapd, free_port, person
 
 PROVIDER, CONSUMER = 0, 1
-IDLE_S = 3.0
+IDLE_S = 2.0
 """How long the bridge keeps a connection to a server that it doesn't need."""
 _CATCH_UP_S = 120.0
 """For a server that is away, and then has to hear what it has missed."""
