@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, web
 
+from bridge import __version__
+
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
     from bridge.mailstore import Reply
+
+SERVER_NAME = f"mailstore-ldap-bridge/{__version__}"
+"""Who answers, on every listener."""
 
 _CLOSE = "Connection: close\r\n"
 

@@ -15,6 +15,8 @@ from bridge import __version__
 from bridge.documents import render_health, render_removals, render_report, render_throttle
 from bridge.errors import BridgeError, Malformed, NoEndpoint, TooLarge, UnknownDirectory
 from bridge.mailstore import render_error
+from bridge.web.bodies import read_body
+from bridge.web.limits import WebLimits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -68,7 +70,9 @@ class ControlHandler:
         bridge: Operations,
         report_bug: Callable[[str, BaseException], None],
         describe_files: Callable[[], dict[str, object]] = dict,
+        limits: WebLimits | None = None,
     ) -> None:
+        self._limits = limits or WebLimits()
         self._bridge = bridge
         self._describe_files = describe_files
         self._report_bug = report_bug
@@ -87,20 +91,31 @@ class ControlHandler:
         """The answer."""
         try:
             action = self._find_action(request.method, request.path)
-            found = await action(await _read_body(request))
+            found = await action(await self._read_body(request))
         except BridgeError as error:
-            reply = render_error(error, "")
-            return web.Response(status=reply.status, body=reply.body, content_type="application/json")
+            return _refuse(error)
+        except ConnectionError:  # the caller has gone away
+            raise
         except Exception as error:  # noqa: BLE001 - whatever is wrong with us, the command line gets an answer
             self._report_bug("control", error)
-            reply = render_error(BridgeError(), "")
-            return web.Response(status=reply.status, body=reply.body, content_type="application/json")
+            return _refuse(BridgeError())
         return web.Response(body=orjson.dumps(found), content_type="application/json")
+
+    async def _read_body(self, request: web.BaseRequest) -> dict[str, Any]:
+        """The JSON object in the body; an empty body is an empty object. Raises `Malformed` and `TooLarge`."""
+        data = await read_body(request, _BODY_MAX_BYTES, self._limits)
+        try:
+            found = orjson.loads(data) if data else {}
+        except orjson.JSONDecodeError:
+            raise Malformed("the body is no JSON") from None  # its words quote the body
+        if not isinstance(found, dict):
+            raise Malformed("the body is no JSON object")
+        return found
 
     def _find_action(self, method: str, path: str) -> Action:
         action = self._actions.get((method, path))
         if action is None:
-            raise NoEndpoint(f"there is no {method} {path}")
+            raise NoEndpoint("the service has no such command", remedy="Restart it if it is older than this program.")
         return action
 
     async def _status(self, _body: dict[str, Any]) -> dict[str, object]:
@@ -170,17 +185,9 @@ def _text(body: dict[str, Any], name: str) -> str:
     return value
 
 
-async def _read_body(request: web.BaseRequest) -> dict[str, Any]:
-    """The JSON object in the body; an empty body is an empty object. Raises `Malformed` and `TooLarge`."""
-    data = b""
-    while piece := await request.content.read(_BODY_MAX_BYTES + 1 - len(data)):
-        data += piece
-    if len(data) > _BODY_MAX_BYTES:
-        raise TooLarge(f"more than {_BODY_MAX_BYTES} bytes")
-    try:
-        found = orjson.loads(data) if data else {}
-    except orjson.JSONDecodeError as error:
-        raise Malformed("the body is no JSON") from error
-    if not isinstance(found, dict):
-        raise Malformed("the body is no JSON object")
-    return found
+def _refuse(error: BridgeError) -> web.Response:
+    reply = render_error(error, "")
+    response = web.Response(status=reply.status, body=reply.body, content_type="application/json")
+    if isinstance(error, Malformed | TooLarge):
+        response.force_close()  # what is left of the body is not waited for
+    return response

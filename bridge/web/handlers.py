@@ -8,10 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from aiohttp import ClientPayloadError, web
-from aiohttp.http import HttpProcessingError
+from aiohttp import web
 
-from bridge import __version__
 from bridge.deadlines import Deadlines
 from bridge.errors import BridgeError, CallerElsewhere, CallerRejected, Malformed, NoEndpoint, TooBusy, TooLarge
 from bridge.events import RequestAnswered
@@ -24,7 +22,8 @@ from bridge.mailstore import (
     render_error,
     render_verdict,
 )
-from bridge.web.answers import is_plain, write_plain
+from bridge.web.answers import SERVER_NAME, is_plain, write_plain
+from bridge.web.bodies import read_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,7 +39,6 @@ _WHAT_THIS_IS = (
     "and there is nothing to see in a browser.\n"
 )
 _NO_HTTP = Malformed("what came is no HTTP", remedy="Check what stands between MailStore and the bridge.")
-_BROKEN_BODY = (HttpProcessingError, ClientPayloadError, web.RequestPayloadError, web.PayloadAccessError)
 _AGAIN = "Ask again in a moment."
 _PLAIN_TEXT = "text/plain; charset=utf-8"
 _PIECE_BYTES = 256 * 1024
@@ -88,7 +86,7 @@ class MailStoreHandler:
         self._callers = callers
         self._limits = limits
         self._headers = {
-            "Server": f"mailstore-ldap-bridge/{__version__}",
+            "Server": SERVER_NAME,
             "Cache-Control": "no-store",
             "Content-Type": f"{content_type}; charset=utf-8",
         }
@@ -150,7 +148,7 @@ class MailStoreHandler:
         if request.method != "POST":
             return Reply(405, _WHAT_THIS_IS.encode(), (("Allow", "POST"), ("Content-Type", _PLAIN_TEXT)))
         callers.check_address(request.remote)
-        body = await self._read_body(request)
+        body = await read_body(request, BODY_LIMIT_BYTES, self._limits)
         headers = request.headers.getall("Authorization", [])
         if len(headers) > 1:
             raise CallerRejected("the header Authorization stands twice")
@@ -188,35 +186,6 @@ class MailStoreHandler:
         except TimeoutError as error:
             raise TooBusy("the directory took too long to check a password", remedy=_AGAIN) from error
         return Reply(200, render_verdict(verdict))
-
-    async def _read_body(self, request: web.BaseRequest) -> bytes:
-        """The whole body. Raises `TooLarge`, and `Malformed` where it doesn't come in time."""
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise Malformed("the body is compressed", remedy="Send it as it is, without Content-Encoding.")
-        if request.content.is_eof():  # it came with the headers, as a small form does
-            body = request.content.read_nowait()
-            if len(body) > BODY_LIMIT_BYTES:
-                raise TooLarge(f"more than {BODY_LIMIT_BYTES} bytes")
-            return body
-        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if (request.content_length or 0) > BODY_LIMIT_BYTES:
-            raise TooLarge(f"more than {BODY_LIMIT_BYTES} bytes")
-        return await self._receive_body(request)
-
-    async def _receive_body(self, request: web.BaseRequest) -> bytes:
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._limits.body_timeout_s):
-                async for chunk in request.content.iter_any():
-                    body += chunk
-                    if len(body) > BODY_LIMIT_BYTES:
-                        raise TooLarge(f"more than {BODY_LIMIT_BYTES} bytes")
-        except TimeoutError as error:
-            raise Malformed(f"the body did not come within {self._limits.body_timeout_s:g} s") from error
-        except _BROKEN_BODY:
-            raise Malformed("the body breaks the rules of HTTP") from None  # Security: the cause may quote a password
-        return bytes(body)
 
     async def _send(self, request: web.BaseRequest, reply: Reply, trace: _Trace) -> web.StreamResponse:
         """The response, taken by the client within its time, or the connection is cut."""

@@ -7,10 +7,12 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
+from aiohttp.http import HttpProcessingError, RawRequestMessage
 
 from bridge.web.acceptor import Acceptor
+from bridge.web.answers import SERVER_NAME, SentAnswer
 from bridge.web.drops import HANDSHAKE, SILENT
+from bridge.web.messages import end_with, is_understood
 from bridge.web.places import Places, standing_at
 from bridge.web.sockets import SocketAddress, open_sockets
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
     from aiohttp import StreamReader
     from aiohttp.abc import AbstractStreamWriter
-    from aiohttp.http import RawRequestMessage
 
     from bridge.web.limits import WebLimits
     from bridge.web.places import Place, Pool
@@ -39,13 +40,15 @@ class _Connection(web.RequestHandler):
     aiohttp 3.14: its keep-alive timer bounds the headers of every later request, and nothing bounds those of the first.
     """
 
-    __slots__ = ("_deadline", "_is_last", "_payload", "_place", "_socket_transport")
+    __slots__ = ("_deadline", "_is_last", "_is_understood", "_payload", "_place", "_socket_transport")
 
     def __init__(self, manager: _Server, place: Place, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
         super().__init__(manager, loop=loop, **options)
         self._deadline: asyncio.TimerHandle | None = None
         self._is_last = False
         """Whether the client will send no more."""
+        self._is_understood = True
+        """Whether the request that is being answered is of a version that we speak."""
         self._place = place
         self._payload: StreamReader | None = None
         self._socket_transport: asyncio.Transport | None = None
@@ -76,8 +79,17 @@ class _Connection(web.RequestHandler):
         # aiohttp 3.14: once a request is answered, its task waits for what is left of the body, though nobody sends it.
         # The end of the body would do as well there, and would make a whole one of a half where a handler reads it.
         payload, self._payload = self._payload, None
-        if payload is not None and payload.exception() is None and not payload.is_eof():
-            payload.set_exception(TimeoutError())
+        _break(payload, TimeoutError())
+
+    def data_received(self, data: bytes) -> None:
+        """More has come. Where it is no HTTP, nothing more will come of the bodies that have begun.
+
+        aiohttp 3.14: it queues an error behind the request, which goes on waiting for its body.
+        """
+        super().data_received(data)
+        if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
+            for payload in (self._payload, *(payload for _, payload in self._messages)):
+                _break(payload, web.RequestPayloadError())
 
     @property
     def is_idle(self) -> bool:
@@ -99,9 +111,11 @@ class _Connection(web.RequestHandler):
         if transport is not None:
             transport.abort()
 
-    def note_payload(self, payload: StreamReader) -> None:
-        """Remember what is still to come of the request that begins."""
+    def begin(self, message: RawRequestMessage, payload: StreamReader) -> RawRequestMessage:
+        """The headers of the request that begins, and of which `payload` is still to come, as they are to be taken."""
         self._payload = payload
+        self._is_understood = is_understood(message)
+        return end_with(message)
 
     def _may_stay(self, transport: asyncio.BaseTransport) -> bool:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - aiohttp takes no other
@@ -118,14 +132,31 @@ class _Connection(web.RequestHandler):
         last_body = self._messages[-1][1] if self._messages else self._payload
         if self.is_idle or last_body is None or not last_body.is_eof():
             return False
+        transport = self._socket_transport
+        if transport is None or transport.get_extra_info("sslcontext") is not None:
+            return False  # asyncio ends TLS in both directions, and logs a warning where it is asked not to
         self._is_last = True
         return True
 
-    async def _handle_request(self, *arguments: Any) -> tuple[web.StreamResponse, bool]:
-        answered = await super()._handle_request(*arguments)
+    async def _handle_request(
+        self, request: web.BaseRequest, start_time: float | None, request_handler: Handler
+    ) -> tuple[web.StreamResponse, bool]:
+        handler = request_handler if self._is_understood else self._refuse
+        answered = await super()._handle_request(request, start_time, handler)
         if self._is_last and not self._messages:
             self.close()
         return answered
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the answer. Security: without a name of ours, aiohttp names itself and Python, with their versions."""
+        if not isinstance(resp, SentAnswer):
+            resp.headers.setdefault("Server", SERVER_NAME)
+        return await super().finish_response(request, resp, start_time)
+
+    async def _refuse(self, request: web.BaseRequest) -> web.StreamResponse:
+        return self.handle_error(request, 400)
 
     def handle_error(
         self,
@@ -153,7 +184,7 @@ class _Connection(web.RequestHandler):
 
     def log_exception(self, *_: object, exc_info: BaseException | None = None, **__: object) -> None:
         """Log what kind of error has ended a connection. Security: its words may quote what was sent."""
-        if isinstance(exc_info, HttpProcessingError):
+        if isinstance(exc_info, HttpProcessingError | web.RequestPayloadError):
             return  # the client's fault, and told already where that can be told
         self.logger.error("a connection was ended by %s", type(exc_info).__name__)
 
@@ -195,7 +226,7 @@ def _make_request(
     task: asyncio.Task[None],
 ) -> web.BaseRequest:
     if isinstance(protocol, _Connection):
-        protocol.note_payload(payload)
+        message = protocol.begin(message, payload)
     return web.BaseRequest(message, payload, protocol, writer, task, task.get_loop())
 
 
@@ -229,6 +260,12 @@ class Listener:
         """No request is taken any more; those that run have 10 s to end."""
         await self._acceptor.aclose()
         await self._runner.cleanup()
+
+
+def _break(payload: StreamReader | None, error: Exception) -> None:
+    """Have whoever waits for the rest of a body meet the error."""
+    if payload is not None and payload.exception() is None and not payload.is_eof():
+        payload.set_exception(error)
 
 
 def _refuse(_request: web.BaseRequest) -> web.Response:

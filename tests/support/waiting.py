@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 
-async def until(is_true: Callable[[], bool], timeout_s: float = 20) -> None:
+async def until(is_true: Callable[[], bool], timeout_s: float = 20, *, pause_s: float = 0.02) -> None:
     """Returns when it is true; asks often, and not for ever."""
     deadline_s = time.monotonic() + timeout_s
     while not is_true():
         assert time.monotonic() < deadline_s
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(pause_s)
 
 
 def wait_until_listening(
