@@ -32,15 +32,16 @@ def many_descriptors() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def connect(port: int, source: str = "127.0.0.1") -> socket.socket:
-    """A connection from an address of this machine."""
-    found = socket.socket()
+async def connect(port: int | str, source: str = "127.0.0.1") -> socket.socket:
+    """A connection from an address of this machine, or to the path of a socket."""
+    found = socket.socket(socket.AF_UNIX if isinstance(port, str) else socket.AF_INET)
     found.setblocking(False)
     try:
         if source != "127.0.0.1":
             found.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
             found.bind((source, 0))
-        await asyncio.wait_for(asyncio.get_running_loop().sock_connect(found, ("127.0.0.1", port)), 10)
+        address = port if isinstance(port, str) else ("127.0.0.1", port)
+        await asyncio.wait_for(asyncio.get_running_loop().sock_connect(found, address), 10)
     except (OSError, TimeoutError):
         found.close()
         raise
@@ -59,7 +60,7 @@ def is_closed(found: socket.socket) -> bool:
 
 @asynccontextmanager
 async def flood(
-    port: int, count: int, *, says: bytes = b"", source: str = "127.0.0.1"
+    port: int | str, count: int, *, says: bytes = b"", source: str = "127.0.0.1"
 ) -> AsyncIterator[list[socket.socket]]:
     """So many connections, some of which may be closed again by the other side; those that don't come are left out."""
     held: list[socket.socket] = []

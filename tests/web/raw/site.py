@@ -26,14 +26,22 @@ class Site:
         self.socket, self.trusted = socket, trusted
 
     async def connect(self, listener: Listener) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        place = self.place(listener)
+        if isinstance(place, str):
+            return await asyncio.open_unix_connection(place)
+        return await asyncio.open_connection("127.0.0.1", place, ssl=self.trusted if listener is Listener.TLS else None)
+
+    def place(self, listener: Listener) -> int | str:
+        """The port, or the path of the socket."""
         match listener:
             case Listener.CONTROL:
-                return await asyncio.open_unix_connection(str(self.socket))
+                return str(self.socket)
             case Listener.TLS:
-                return await asyncio.open_connection("127.0.0.1", self.tls.port, ssl=self.trusted)
+                return self.tls.port
             case Listener.ADMIN:
-                return await asyncio.open_connection("127.0.0.1", self.plain.service.admin.addresses[0][1])
-        return await asyncio.open_connection("127.0.0.1", self.plain.port)
+                found: int = self.plain.service.admin.addresses[0][1]
+                return found
+        return self.plain.port
 
     def connection_count(self) -> int:
         """All that the listeners have."""

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.support.floods import RightCaller, open_count
+from tests.support.floods import open_count
 from tests.support.waiting import until
 from tests.web.raw import flow, framing, requests
 from tests.web.raw.cases import GOOD, MAILSTORE, OK, VOICES, Act, Case, Ending, Listener
+from tests.web.raw.neighbours import Neighbours
 from tests.web.raw.playing import Answer, Heard, play
 from tests.web.raw.site import Site, running_site
 from tests.web.raw.words import SECRETS
@@ -42,47 +41,6 @@ PLAYED = [
     pytest.param(listener, case, id=f"{listener.value}: {case.name}") for case in CASES for listener in case.listeners
 ]
 CODES = {400: "bad_request", 401: "unauthorized", 404: "not_found", 413: "too_large"}
-AT_ONCE_S = 3.0
-"""It takes milliseconds on a machine that is not busy."""
-
-
-class Neighbours:
-    """Callers who are in the right, at both of MailStore's listeners: one connection each that is kept, and new ones."""
-
-    def __init__(self, site: Site) -> None:
-        self.callers = [RightCaller(site.plain.port), RightCaller(site.tls.port, site.trusted)]
-        self.statuses: set[int] = set()
-        self.longest_s = 0.0
-
-    async def ask(self, *, keep: bool) -> None:
-        for caller in self.callers:
-            began_s = time.monotonic()
-            self.statuses.add(await caller.ask(keep=keep))
-            self.longest_s = max(self.longest_s, time.monotonic() - began_s)
-
-    @asynccontextmanager
-    async def asking(self) -> AsyncIterator[None]:
-        """They ask for as long as this lasts, and once over new connections when it is over."""
-        done = asyncio.Event()
-
-        async def keep_asking() -> None:
-            while not done.is_set():
-                await self.ask(keep=True)
-                await asyncio.sleep(0.005)
-
-        task = asyncio.create_task(keep_asking())
-        try:
-            yield
-        finally:
-            done.set()
-            await task
-        await self.ask(keep=False)
-
-    def check(self) -> None:
-        """All were answered at once, and nobody has lost a connection."""
-        assert self.statuses == {200}
-        assert self.longest_s < AT_ONCE_S
-        assert [caller.connection_count for caller in self.callers] == [1, 1]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -97,11 +55,8 @@ async def site(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def neighbours(site: Site) -> AsyncIterator[Neighbours]:
-    found = Neighbours(site)
-    await found.ask(keep=True)
-    yield found
-    for caller in found.callers:
-        caller.close()
+    async with Neighbours(site) as found:
+        yield found
 
 
 def test_there_are_enough_cases_and_each_has_a_name_of_its_own() -> None:
