@@ -17,8 +17,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import CALLER, CALLER_PASSWORD, configuration
-from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.slapd import free_port
 
 pytestmark = pytest.mark.processes

@@ -15,8 +15,8 @@ import pytest
 
 from bridge.errors import ServiceError
 from bridge.web.control_client import ask_service
+from tests.faults.server import FaultyServer
 from tests.support.bridges import CALLER, CALLER_PASSWORD, command
-from tests.support.faulty_server import FaultyServer
 from tests.support.named_faults import (
     BIND_FAULTS,
     DN,

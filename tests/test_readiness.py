@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import Client, configuration, running_bridge
-from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.manual_clock import ManualClock
 
 ON_DEMAND = "cache: {refresh_ahead: false}"

@@ -19,8 +19,8 @@ import pytest
 import trustme
 
 from tests.conftest import StartSlapd
+from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import CALLER, CALLER_PASSWORD, command, configuration, running_bridge
-from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.serve_process import ServeProcess
 from tests.support.slapd import require
 from tests.support.tls_front import TlsFront

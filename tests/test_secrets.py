@@ -28,8 +28,8 @@ from bridge.errors import BridgeError
 from bridge.model import Secret
 from bridge.ops.logs import make_logger, route_library_logs
 from tests.conftest import StartSlapd
+from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import CALLER, CALLER_PASSWORD, configuration, running_bridge
-from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.logins import answers, setting
 from tests.support.recording_proxy import RecordingProxy
 from tests.support.slapd import READER, READER_PASSWORD, free_port, person

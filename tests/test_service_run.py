@@ -18,8 +18,8 @@ import pytest
 from bridge.demo import wire
 from bridge.demo.server import Session
 from tests.conftest import StartSlapd
+from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import CALLER, CALLER_PASSWORD, configuration, running_bridge
-from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.slapd import person, require
 
 

@@ -15,7 +15,7 @@ from bridge.mapping import AddressRules, AttributeMap, parse_item
 from bridge.model import Accepted, Rejected, Rejection, Secret
 from bridge.syntax import ber
 from bridge.syntax.filters import parse_filter_template
-from tests.support.faulty_server import FaultyServer, OnBind, small_directory
+from tests.faults.server import FaultyServer, OnBind, small_directory
 from tests.support.logins import (
     AD,
     EXPIRED_389,

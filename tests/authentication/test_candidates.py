@@ -14,7 +14,7 @@ from bridge.mapping import AttributeMap, parse_item
 from bridge.model import Rejection
 from bridge.sources.directory.groups import GroupRules, GroupWay
 from bridge.syntax.filters import parse_filter, parse_filter_template
-from tests.support.faulty_server import FaultyServer, small_directory
+from tests.faults.server import FaultyServer, small_directory
 from tests.support.logins import Setting, setting
 from tests.support.slapd import PEOPLE
 

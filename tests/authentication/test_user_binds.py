@@ -19,7 +19,7 @@ from bridge.errors import DirectoryUnavailable, OutcomeUnknown
 from bridge.events import UserAuthenticated
 from bridge.model import Rejected, Rejection, Secret
 from bridge.syntax.filters import parse_filter_template
-from tests.support.faulty_server import FaultyServer, OnBind, small_directory
+from tests.faults.server import FaultyServer, OnBind, small_directory
 from tests.support.logins import Setting, answers, policy, setting
 from tests.support.ranks import mann_whitney_p
 from tests.support.slapd import PEOPLE, READER

@@ -17,8 +17,8 @@ import click
 import pytest
 
 from bridge.cli.main import commands
+from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import configuration, running_bridge
-from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.many_commands import run_many
 from tests.support.terminals import BRIDGE, on_terminal, with_shell
 

@@ -21,8 +21,8 @@ import pytest_asyncio
 
 from bridge.demo import wire
 from bridge.demo.server import Session
+from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import configuration, running_bridge
-from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.terminals import BRIDGE, inherit, on_terminal, with_shell
 
 pytestmark = pytest.mark.processes

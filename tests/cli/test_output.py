@@ -17,8 +17,8 @@ import pytest_asyncio
 from rich.cells import cell_len
 
 from bridge.cli.list_users import _show_csv
+from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import configuration, running_bridge
-from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.slapd import PEOPLE
 from tests.support.terminals import on_terminal, with_shell
 

@@ -23,8 +23,8 @@ from bridge.ldap.settings import LdapSettings, ServerAddress
 from bridge.model import Rejection, Secret
 from bridge.syntax.filters import Equal
 from tests.conftest import StartSlapd
+from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import Client, configuration, running_bridge
-from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.recording_proxy import RecordingProxy
 from tests.support.slapd import BASE, PEOPLE, READER, READER_PASSWORD, Slapd, person
 from tests.support.waiting import until, wait_until_stopped

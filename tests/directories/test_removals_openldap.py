@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import StartSlapd
+from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import Client, command, configuration, running_bridge
-from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.ldap_messages import Request
 from tests.support.ldap_proxy import LdapProxy
 from tests.support.slapd import BASE, PEOPLE, Entry, person

@@ -12,8 +12,8 @@ import pytest
 
 from bridge.model import Rejection
 from bridge.ops.metrics import render_metrics
+from tests.faults.server import FaultyServer, OnBind, small_directory
 from tests.support.bridges import CALLER, CALLER_PASSWORD, Client, configuration, running_bridge
-from tests.support.faulty_server import FaultyServer, OnBind, small_directory
 from tests.support.logins import AD, INACTIVATED, MUST_CHANGE_389, answers, policy
 from tests.support.slapd import PEOPLE
 

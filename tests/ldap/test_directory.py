@@ -22,7 +22,7 @@ from bridge.ldap.settings import LdapSettings, ServerAddress
 from bridge.model import Rejection, Secret
 from bridge.syntax import ber
 from bridge.syntax.filters import Equal
-from tests.support.faulty_server import FaultyServer, small_directory
+from tests.faults.server import FaultyServer, small_directory
 from tests.support.slapd import PEOPLE, READER, READER_PASSWORD, free_port
 
 LOOK_UP = SearchRequest(PEOPLE, Scope.SUBTREE, Equal("uid", b"anna"), ("uid",), 2)

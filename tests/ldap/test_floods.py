@@ -19,7 +19,7 @@ from bridge.ldap.settings import LdapSettings, Limits, ServerAddress
 from bridge.model import Secret
 from bridge.syntax import ber
 from bridge.syntax.filters import Equal, Present
-from tests.support.faulty_server import FaultyServer, OnSearch, small_directory
+from tests.faults.server import FaultyServer, OnSearch, small_directory
 from tests.support.slapd import PEOPLE, READER, READER_PASSWORD
 
 MIB = 1024 * 1024

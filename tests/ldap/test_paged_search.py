@@ -22,7 +22,7 @@ from bridge.sources.directory.groups import GroupRules, ResolvedGroups
 from bridge.sources.directory.source import DirectorySource
 from bridge.syntax import ber
 from bridge.syntax.filters import parse_filter
-from tests.support.faulty_server import FaultyServer, OnSearch, small_directory
+from tests.faults.server import FaultyServer, OnSearch, small_directory
 from tests.support.slapd import PEOPLE, READER, READER_PASSWORD
 
 SEARCH = SearchRequest(PEOPLE, Scope.SUBTREE, parse_filter("(objectClass=inetOrgPerson)"), ("uid", "mail"))

@@ -19,7 +19,7 @@ from bridge.ldap.settings import LdapSettings, SaslSettings, ServerAddress
 from bridge.model import Secret
 from bridge.renewal import Renewed
 from bridge.syntax import ber
-from tests.support.faulty_server import FaultyServer, small_directory
+from tests.faults.server import FaultyServer, small_directory
 from tests.support.manual_clock import ManualClock
 from tests.support.slapd import READER
 

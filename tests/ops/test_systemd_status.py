@@ -14,8 +14,8 @@ from bridge.config.loading import load
 from bridge.model import EndpointHealth, Health, Problem, Status
 from bridge.ops.systemd import describe_health
 from bridge.run.service import Service
+from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import configuration
-from tests.support.faulty_server import FaultyServer, small_directory
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from bridge.snapshots.policy import SnapshotPolicy
 from bridge.sources.directory.source import DirectorySource
 from bridge.syntax import ber
 from bridge.syntax.filters import parse_filter, parse_filter_template
+from tests.faults.server import FaultyServer, OnBind
 from tests.support.binds import make_binds
-from tests.support.faulty_server import FaultyServer, OnBind
 from tests.support.manual_clock import ManualClock
 from tests.support.slapd import PEOPLE, READER, READER_PASSWORD
 

@@ -14,7 +14,7 @@ from bridge.demo.people import BASE
 from bridge.demo.server import Session
 from bridge.demo.store import Store, StoredEntry
 from bridge.syntax import ber
-from tests.support.faulty_server import FaultyServer, OnBind, OnSearch, small_directory
+from tests.faults.server import FaultyServer, OnBind, OnSearch, small_directory
 from tests.support.logins import answers
 from tests.support.slapd import PEOPLE, READER
 

@@ -19,8 +19,8 @@ from bridge.events import ConnectionDropped, Event
 from bridge.web.limits import WebLimits
 from bridge.web.places import Places
 from bridge.web.server import Listener, SocketAddress
+from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import configuration
-from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.floods import (
     RightCaller,
     client_hello,
