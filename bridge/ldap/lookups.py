@@ -20,7 +20,7 @@ from bridge.ldap.results import (
     OVERLOADED,
     SIZE_LIMIT_EXCEEDED,
     SUCCESS,
-    check_names,
+    check_entries,
     describe_place,
     search_error,
 )
@@ -233,7 +233,7 @@ class LookupConnections:
                 remedy="Configure that server as a directory, or set `referrals: ignore` if nobody in there matters.",
             )
         entries = exchange.entries
-        check_names(entries, connection)
+        check_entries(entries, search, connection)
         if connection.has_ranges:
             entries = await complete_ranges(entries, connection, self._settings.limits)
         return tuple(entries)
@@ -303,10 +303,10 @@ class LookupConnections:
 
 
 def _is_answer(answer: _Answer, search: SearchRequest) -> bool:
-    """Whether the search has ended as it should; only an entry that is read by its name may be missing."""
+    """Whether the search has ended as it should; what is read by its name is one entry, or missing."""
     code = answer.response.result_code
     if code == SIZE_LIMIT_EXCEEDED:
-        return len(answer.exchange.entries) >= search.size_limit_count > 0
+        return search.scope is not Scope.BASE and len(answer.exchange.entries) >= search.size_limit_count > 0
     return code == SUCCESS or (code == NO_SUCH_OBJECT and search.scope is Scope.BASE)
 
 

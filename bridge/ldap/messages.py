@@ -220,9 +220,11 @@ def _read_controls(data: bytes, start: int, end: int) -> dict[str, bytes | None]
         name = _text(control.read_octets())
         if control.peek_tag() == ber.BOOLEAN:
             control.read_boolean()
-        controls[name] = None if control.at_end else control.read_octets()
+        value = None if control.at_end else control.read_octets()
         if not control.at_end:
             raise ber.BerError("a control holds more than it should")
+        if controls.setdefault(name, value) != value:
+            raise ber.BerError("a control came twice, and says two things")
     if not outer.at_end:
         raise ber.BerError("a message holds more than it should")
     return controls

@@ -15,7 +15,7 @@ from bridge.events import ListingProgressed
 from bridge.ldap import messages
 from bridge.ldap.ranges import complete_ranges
 from bridge.ldap.references import find_needed, server_of
-from bridge.ldap.results import SUCCESS, check_names, describe_place, search_error
+from bridge.ldap.results import SUCCESS, check_entries, describe_place, search_error
 from bridge.syntax.ber import BerError
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class PagedSearch:
         if response.diagnostic_message:
             raise self._incomplete(search, "a page came with a message", said=response.diagnostic_message)
         self._check_references(search, exchange)
-        check_names(exchange.entries, self._connection)
+        check_entries(exchange.entries, search, self._connection)
         cookie = self._read_cookie(search, response)
         if cookie and (fault := progress.find_fault(cookie, exchange)):
             raise self._incomplete(search, *fault)

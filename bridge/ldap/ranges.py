@@ -86,6 +86,8 @@ class _RangeReader:
         values, size_bytes = list(piece.values), 0
         if piece.first != 0:
             raise self.incomplete(f"the first range of {piece.attribute} begins with number {piece.first}")
+        if not values:  # an attribute has values (RFC 4512 §2.2); only behind others there may be none left
+            raise self.incomplete(f"the first range of {piece.attribute} came without values")
         for _ in range(self._limits.range_count):
             if piece.is_last:
                 return values

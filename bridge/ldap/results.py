@@ -34,7 +34,7 @@ from bridge.ldap.references import server_of
 from bridge.model import Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from bridge.directory import Entry, SearchRequest
     from bridge.ldap.connection import Connection, Peer
@@ -268,19 +268,21 @@ def _judge_search(response: Response, peer: Peer, search: SearchRequest, where: 
     return _error(SearchInvalid, place, response, peer, _SEARCH_WRONG)
 
 
-def check_names(entries: Iterable[Entry], connection: Connection) -> None:
-    """Raise `SearchIncomplete` where an entry's DN is longer than may be; it is never shortened."""
+def check_entries(entries: Sequence[Entry], search: SearchRequest, connection: Connection) -> None:
+    """Raise `SearchIncomplete` where several came for one, or a DN is longer than may be; it is never shortened."""
+    if search.scope is Scope.BASE and len(entries) > 1:
+        where, subject = describe_place(search)
+        detail = f"one entry was asked for, and {len(entries)} came ({where})"  # RFC 4511 §4.5.1.2
+        raise _incomplete(detail, subject, _LOG, connection.peer)
     beginning = find_long_name(entries) if connection.has_long_names else None
-    if beginning is None:
-        return
-    peer = connection.peer
-    raise SearchIncomplete(
-        f"the DN of an entry is longer than {DN_MAX_BYTES} bytes",
-        subject=f"{beginning}…",
-        directory=peer.directory,
-        server=peer.server,
-        remedy="Leave this entry out by users.filter or users.bases.",
-    )
+    if beginning is not None:
+        detail = f"the DN of an entry is longer than {DN_MAX_BYTES} bytes"
+        remedy = "Leave this entry out by users.filter or users.bases."
+        raise _incomplete(detail, f"{beginning}…", remedy, connection.peer)
+
+
+def _incomplete(detail: str, subject: str, remedy: str, peer: Peer) -> SearchIncomplete:
+    return SearchIncomplete(detail, subject=subject, directory=peer.directory, server=peer.server, remedy=remedy)
 
 
 def _bind_error(response: Response, peer: Peer, unknown: type[DirectoryUnavailable]) -> DirectoryError:

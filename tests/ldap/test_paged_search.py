@@ -126,6 +126,19 @@ async def broken_control(session: Session, message: wire.Message, _request: wire
     return True
 
 
+def paging_controls(*cookies: bytes) -> bytes:
+    """The controls of a page, with the paged-results control as often as there are cookies."""
+    each = (ber.Reader(wire.write_paging(cookie)).read_octets(0xA0) for cookie in cookies)
+    return ber.write_element(0xA0, *each)
+
+
+async def two_cookies(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    """The first control says that more will come, and the second one that this is all."""
+    entry(session, message, f"uid=x,{PEOPLE}", uid=[b"x"])
+    end(session, message, controls=paging_controls(b"more", b""))
+    return True
+
+
 async def forgotten_cookie(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
     """What 389 DS answers to a cookie that it doesn't know any more."""
     end(session, message, 0, "Simple Paged Results Search abandoned", controls=wire.write_paging(b""))
@@ -228,6 +241,7 @@ FAULTS: list[tuple[str, OnSearch, type[DirectoryError], str]] = [
     ("missing base", ends_with(32), SearchInvalid, "does not exist"),
     ("no control", without_control, SearchIncomplete, "control is missing"),
     ("broken control", broken_control, SearchIncomplete, "can't be read"),
+    ("two cookies", two_cookies, DirectoryUnavailable, "broke the protocol"),
     ("message beside success", forgotten_cookie, SearchIncomplete, "Simple Paged Results Search abandoned"),
     ("empty page", no_entries_but_a_cookie, SearchIncomplete, "without entries"),
     ("referral", referral, SearchIncomplete, "ldap://other.example.com/"),
@@ -561,6 +575,7 @@ UNTRUE_RANGES: dict[str, list[tuple[str, dict[str, list[bytes]]]]] = {
         (f"uid=u,{PEOPLE}", {"mail;range=0-0": [b"a@e"]}),
         (f"uid=v,{PEOPLE}", {"mail;range=1-*": [b"b@e"]}),
     ],
+    "no value at all": [(f"uid=u,{PEOPLE}", {"mail;range=0-*": []})],
     "the rest of another attribute": [
         (f"uid=u,{PEOPLE}", {"mail;range=0-0": [b"a@e"]}),
         (f"uid=u,{PEOPLE}", {"cn;range=1-*": [b"b@e"]}),
@@ -647,6 +662,27 @@ async def test_group_has_the_members_of_every_range() -> None:
     async with FaultyServer(small_directory(), on_search=script) as server:
         groups = await read_group(server)
     assert groups.included[0].member_keys == {f"uid=u{number},dc=e" for number in range(25)}
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_search_for_one_entry_that_brings_two_is_an_error(is_first: bool) -> None:
+    """A group that is read has one entry; of two, nobody knows which one has its members (RFC 4511 §4.5.1.2)."""
+
+    async def two_entries(session: Session, message: wire.Message, request: wire.ReceivedSearch) -> bool:
+        entry(session, message, f"cn=other,{BASE}" if is_first else STAFF, member=[f"uid=u1,{PEOPLE}".encode()])
+        entry(session, message, STAFF if is_first else f"cn=other,{BASE}", member=[f"uid=u2,{PEOPLE}".encode()])
+        end(session, message)
+        return True
+
+    async with FaultyServer(small_directory(), on_search=two_entries) as server:
+        with pytest.raises(SearchIncomplete, match="one entry was asked for, and 2 came"):
+            await read_group(server)
+        directory = LdapDirectory(settings(server), lambda _event: None)
+        try:
+            with pytest.raises(SearchIncomplete, match="one entry was asked for, and 2 came"):
+                await directory.look_up(SearchRequest(STAFF, Scope.BASE, SEARCH.filter, ("cn",)))
+        finally:
+            await directory.aclose()
 
 
 async def test_group_with_a_range_that_does_not_come_is_an_error() -> None:
