@@ -34,6 +34,8 @@ class Mode(StrEnum):
 
     LIST = "list"
     """The first list of all, since the service has started."""
+    AGAIN = "list-again"
+    """Another list, after a good one."""
     AUTH = "auth"
     """Logins after a good list, over new connections; and another list."""
     KEPT = "kept"
@@ -86,6 +88,7 @@ class Case:
 
 _STAGES = {
     Mode.LIST: (LIST_STAGES, LIST_GROUP_STAGES),
+    Mode.AGAIN: (LIST_STAGES, LIST_GROUP_STAGES),
     Mode.AUTH: (AUTH_STAGES, AUTH_GROUP_STAGES),
     Mode.KEPT: (KEPT_STAGES, KEPT_GROUP_STAGES),
 }
@@ -123,7 +126,9 @@ def _spread(kind: str, faults: dict[str, Action], positions: Iterable[Position])
 
 
 def _connections() -> Iterator[Case]:
-    yield from _spread("connections", ANSWERED, _positions(*Mode, all_with_groups=True))
+    once = (Mode.LIST, Mode.AUTH, Mode.KEPT)
+    yield from _spread("connections", ANSWERED, _positions(*once, all_with_groups=True))
+    yield from _spread("connections", ANSWERED, _positions(Mode.AGAIN))
     accepted: dict[str, Action | None] = {**ACCEPTED, "refused": None}
     for (name, action), mode, has_groups, count in product(accepted.items(), Mode, (False, True), (1, 2)):
         yield Case("connections", name, mode, Stage.CONNECT, has_groups, count, action)
@@ -146,10 +151,10 @@ def _tls() -> Iterator[Case]:
 
 def all_cases() -> list[Case]:
     """Every case, by kind."""
-    both = (Mode.LIST, Mode.AUTH)
-    pages = list(_positions(*both, among=(*PAGES, Stage.GROUP_SEARCH)))
-    searches = list(_positions(*both, among=SEARCH_STAGES))
-    entries = list(_positions(*both, among=ENTRY_STAGES))
+    both, all_but_kept = (Mode.LIST, Mode.AUTH), (Mode.LIST, Mode.AGAIN, Mode.AUTH)
+    pages = list(_positions(*all_but_kept, among=(*PAGES, Stage.GROUP_SEARCH)))
+    searches = list(_positions(*all_but_kept, among=SEARCH_STAGES))
+    entries = list(_positions(*all_but_kept, among=ENTRY_STAGES))
     binds = list(_positions(*both, among=BIND_STAGES))
     users = [each for each in entries if each[1] not in GROUP_STAGES | {Stage.ROOT_DSE}]
     groups = [each for each in entries if each[1] in GROUP_READS]

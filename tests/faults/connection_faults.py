@@ -52,6 +52,16 @@ def cut(part: float, then: Action) -> Action:
     return action
 
 
+def leave_out_the_end(then: Action) -> Action:
+    """All but the message that ends the operation, and then something else."""
+
+    async def action(turn: Turn) -> None:
+        await turn.send(*(await turn.right_answer())[:-1])
+        await then(turn)
+
+    return action
+
+
 def say(words: bytes, then: Action | None = None) -> Action:
     async def action(turn: Turn) -> None:
         await turn.send(words)
@@ -87,6 +97,8 @@ ANSWERED: dict[str, Action] = {
     "cut-and-reset": cut(0.5, reset),
     "cut-and-silent": cut(0.9, stay_silent),
     "cut-after-a-byte": cut(0, close),
+    "without-end-and-closed": leave_out_the_end(close),
+    "without-end-and-silent": leave_out_the_end(stay_silent),
     "answered-and-closed": answer_and_close,
     "answered-and-reset": answer_and_reset,
     "answered-and-garbage": answer_and_babble,

@@ -124,6 +124,11 @@ def _intermediates(turn: Turn) -> Iterator[bytes]:
     return (one * 50 for _ in range(200))
 
 
+def _many_values(turn: Turn) -> Iterator[bytes]:
+    """One entry with half a million addresses, which is as much as a message may hold."""
+    return iter([_entry(_person(mail=[b"%07d@example.com" % number for number in range(500_000)]))(turn)])
+
+
 def _one_long_message(_turn: Turn) -> Iterator[bytes]:
     return iter([b"\x30\x84\x00\xff\xff\xff", *(bytes(MEBIBYTE) for _ in range(16))])
 
@@ -139,6 +144,7 @@ FLOODS: dict[str, Action] = {
     "flood-small-entries": _flood(_small_entries),
     "flood-references": _flood(_references),
     "flood-intermediates": _flood(_intermediates),
+    "flood-values": _flood(_many_values),
     "flood-long-message": _flood(_one_long_message),
     "flood-answers-to-nobody": _flood(_strangers_answers),
 }

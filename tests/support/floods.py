@@ -198,10 +198,15 @@ class RightCaller:
         return int(head.split()[1])
 
 
-def resident_kib(process_id: int) -> int:
-    """The memory that a process has."""
+def resident_kib(process_id: int, line: str = "VmRSS") -> int:
+    """The memory that a process has, or by the line VmHWM of its status (proc(5)) the most that it has had."""
     text = Path(f"/proc/{process_id}/status").read_text()
-    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS"))
+    return next(int(each.split()[1]) for each in text.splitlines() if each.startswith(f"{line}:"))
+
+
+def forget_peak() -> None:
+    """The most that this process has had is what it has now (proc(5), clear_refs)."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def open_count() -> int:
