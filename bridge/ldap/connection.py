@@ -107,6 +107,8 @@ class Connection(asyncio.BufferedProtocol):
         """The length of what has come for all that is in flight."""
         self._has_dropped = False
         """Whether something has come that nobody waits for."""
+        self._abandoned: set[int] = set()
+        """The ids of what was given up, for which something may come yet."""
         self._streaming: Exchange | None = None
         """The search whose entry came last: more of them will follow."""
         self.received_count = 0
@@ -173,7 +175,7 @@ class Connection(asyncio.BufferedProtocol):
         # An error may keep the exchange alive for a while.
         exchange.entries, exchange.references = [], []
         if self.is_usable:
-            self._gather(messages.write_abandon(self._next_id(), exchange.message_id))  # behind what it abandons
+            self._send_abandon(exchange)
 
     @property
     def is_usable(self) -> bool:
@@ -365,9 +367,10 @@ class Connection(asyncio.BufferedProtocol):
         if message_id == 0:
             self._receive_notice(messages.read_response(data, kind, start, stop, end))
         elif exchange is None:
-            # It belongs to an abandoned operation, or to none.
-            if not 0 < message_id <= self._last_id:
-                raise BerError(f"an answer came for message {message_id}, which was never sent")
+            if message_id not in self._abandoned:
+                # An entry that comes under a wrong id would be missing under the right one.
+                what = "has been answered" if 0 < message_id <= self._last_id else "was never sent"
+                raise BerError(f"an answer came for message {message_id}, which {what}")
             self._has_dropped = True
         elif kind == exchange.answer_kind:
             response = messages.read_response(data, kind, start, stop, end)
@@ -407,7 +410,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _end_at_limit(self, exchange: Exchange) -> None:
         """Give up a search that brings more than was asked for, as if the server had kept to its size limit."""
-        self._gather(messages.write_abandon(self._next_id(), exchange.message_id))
+        self._send_abandon(exchange)
         self._end(exchange, Response(messages.SEARCH_DONE, SIZE_LIMIT_EXCEEDED))
 
     def _receive_notice(self, notice: Response) -> None:
@@ -425,6 +428,10 @@ class Connection(asyncio.BufferedProtocol):
         except asyncio.CancelledError:
             self.abort()
             raise
+
+    def _send_abandon(self, exchange: Exchange) -> None:
+        self._abandoned.add(exchange.message_id)
+        self._gather(messages.write_abandon(self._next_id(), exchange.message_id))  # behind what it abandons
 
     def _gather(self, data: bytes) -> None:
         if not self._gathered:

@@ -21,6 +21,7 @@ from bridge.ldap.results import (
     SIZE_LIMIT_EXCEEDED,
     SUCCESS,
     check_entries,
+    check_repetition,
     describe_place,
     search_error,
 )
@@ -234,6 +235,8 @@ class LookupConnections:
             )
         entries = exchange.entries
         check_entries(entries, search, connection)
+        if len(entries) > 1:
+            check_repetition(entries, search, connection)
         if connection.has_ranges:
             entries = await complete_ranges(entries, connection, self._settings.limits)
         return tuple(entries)

@@ -281,6 +281,13 @@ def check_entries(entries: Sequence[Entry], search: SearchRequest, connection: C
         raise _incomplete(detail, f"{beginning}…", remedy, connection.peer)
 
 
+def check_repetition(entries: Sequence[Entry], search: SearchRequest, connection: Connection) -> None:
+    """Raise `SearchIncomplete` where an entry came twice: a small search tells by their number whether it is one."""
+    if len({entry.dn for entry in entries}) < len(entries):
+        where, subject = describe_place(search)
+        raise _incomplete(f"an entry came twice ({where})", subject, _LOG, connection.peer)
+
+
 def _incomplete(detail: str, subject: str, remedy: str, peer: Peer) -> SearchIncomplete:
     return SearchIncomplete(detail, subject=subject, directory=peer.directory, server=peer.server, remedy=remedy)
 

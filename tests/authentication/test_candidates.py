@@ -8,7 +8,7 @@ import pytest
 
 from bridge.demo import wire
 from bridge.demo.server import Session
-from bridge.errors import BridgeError, DirectoryUnavailable, SearchInvalid
+from bridge.errors import BridgeError, DirectoryUnavailable, SearchIncomplete, SearchInvalid
 from bridge.events import UserAuthenticated
 from bridge.mapping import AttributeMap, parse_item
 from bridge.model import Rejection
@@ -219,6 +219,23 @@ async def test_owner_of_a_user_name_is_found_among_many_who_share_it_as_an_addre
             assert await found.auth("info", "Pass-z0") is Rejection.WRONG_PASSWORD
             assert await found.auth("z1@example.com", "Pass-z1") == "a"
             await found.bridge.list_users("/m", compressed=False)
+
+
+async def test_entry_that_comes_twice_is_an_error_and_no_refusal() -> None:
+    """A server that sends one entry twice for a name says nothing of a second one, which would make it ambiguous."""
+
+    async def twice(session: Session, message: wire.Message, request: wire.ReceivedSearch) -> bool:
+        if request.size_limit != 2:
+            return False
+        found = ("uid", [b"anna"]), ("mail", [b"anna@example.com"]), ("entryUUID", [b"1"])
+        session._writer.write(wire.write_entry(message.id, f"uid=anna,{PEOPLE}", found) * 2)
+        session._writer.write(wire.write_result(message.id, wire.SEARCH_DONE, 0))
+        return True
+
+    async with FaultyServer(small_directory(*NAMES), on_search=twice) as server, setting([server]) as found:
+        with pytest.raises(SearchIncomplete, match="an entry came twice"):
+            await found.auth("anna", "Pass-anna")
+        assert server.user_binds() == []
 
 
 async def test_name_that_two_entries_have_as_their_user_name_stays_ambiguous() -> None:

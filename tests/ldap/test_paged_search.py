@@ -220,6 +220,21 @@ async def unknown_id(session: Session, message: wire.Message, _request: wire.Rec
     return True
 
 
+async def id_of_a_bind(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    """An entry comes with the id of a message that has been answered, and would be missing without a word."""
+    session._writer.write(wire.write_entry(1, f"uid=x,{PEOPLE}", [("uid", [b"x"])]))
+    end(session, message, controls=wire.write_paging(b""))
+    return True
+
+
+async def id_that_is_no_number(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+    data = bytearray(wire.write_entry(message.id, f"uid=x,{PEOPLE}", [("uid", [b"x"])]))
+    data[2] = ber.OCTET_STRING
+    session._writer.write(bytes(data))
+    end(session, message, controls=wire.write_paging(b""))
+    return True
+
+
 async def other_kind(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
     session._writer.write(wire.write_result(message.id, wire.BIND_RESPONSE, 0))
     return True
@@ -255,6 +270,8 @@ FAULTS: list[tuple[str, OnSearch, type[DirectoryError], str]] = [
     ("huge message", huge_message, DirectoryUnavailable, "broke the protocol"),
     ("notice", notice, DirectoryUnavailable, "ended the connection (result 52)"),
     ("unknown id", unknown_id, DirectoryUnavailable, "never sent"),
+    ("id of a bind", id_of_a_bind, DirectoryUnavailable, "message 1, which has been answered"),
+    ("id that is no number", id_that_is_no_number, DirectoryUnavailable, "broke the protocol"),
     ("other kind", other_kind, DirectoryUnavailable, "answers no request"),
 ]
 
