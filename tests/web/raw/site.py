@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bridge.web.server import Listener as WebListener
+from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import Client, configuration, running_bridge
-from tests.support.faulty_server import FaultyServer, small_directory
 from tests.support.slapd import PEOPLE
 from tests.web.raw.cases import Listener
 from tests.web.raw.words import ANNA, BERT
