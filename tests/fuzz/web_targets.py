@@ -10,7 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl
 
-from aiohttp import BasicAuth
+from aiohttp import BasicAuth, HttpVersion11, StreamReader
+from aiohttp.base_protocol import BaseProtocol
+from multidict import CIMultiDict
 
 from bridge.errors import BridgeError, CallerRejected, TooBusy, UnknownDirectory
 from bridge.mailstore import (
@@ -154,21 +156,6 @@ class _Operations:
         return len(user_name.encode())
 
 
-class _Content:
-    """A body that comes in pieces, as aiohttp hands it over: what is there, and nothing at the end alone."""
-
-    def __init__(self, pieces: list[bytes]) -> None:
-        self._pieces = [piece for piece in pieces if piece]
-
-    async def read(self, count: int) -> bytes:
-        """What has come next, at most `count` octets of it."""
-        if not self._pieces or count == 0:
-            return b""
-        found, self._pieces[0] = self._pieces[0][:count], self._pieces[0][count:]
-        self._pieces = [piece for piece in self._pieces if piece]
-        return found
-
-
 @cache
 def _serve() -> tuple[Web, object]:
     """A listener for the rest of the process, with what would end it."""
@@ -217,11 +204,24 @@ def answer_control(data: bytes) -> bool:
 
 
 def _ask(number: int, pieces: list[bytes]) -> tuple[int, bytes]:
-    method, path = _REQUESTS[number % len(_REQUESTS)]
+    return _LOOP.run_until_complete(_ask_in_pieces(*_REQUESTS[number % len(_REQUESTS)], pieces))
+
+
+async def _ask_in_pieces(method: str, path: str, pieces: list[bytes]) -> tuple[int, bytes]:
+    """The status and the body of an answer, where each piece comes in a turn of its own."""
     bugs: list[BaseException] = []
     handler = ControlHandler(_Operations(), lambda _id, error: bugs.append(error))  # type: ignore[arg-type]
-    request: Any = SimpleNamespace(method=method, path=path, content=_Content(pieces))
-    response: Any = _LOOP.run_until_complete(handler(request))
+    protocol = BaseProtocol(_LOOP)
+    protocol.connection_made(asyncio.Transport())
+    content = StreamReader(protocol, 2**16, loop=_LOOP)
+    head = {"method": method, "path": path, "headers": CIMultiDict[str](), "version": HttpVersion11}
+    request: Any = SimpleNamespace(**head, content=content, content_length=None, transport=None)
+    answering: asyncio.Task[Any] = asyncio.create_task(handler(request))  # type: ignore[arg-type]
+    for piece in pieces:
+        await asyncio.sleep(0)
+        content.feed_data(piece)
+    content.feed_eof()
+    response = await answering
     assert bugs == []
     return response.status, response.body
 
