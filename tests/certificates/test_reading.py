@@ -26,7 +26,7 @@ def test_certificate_in_order_is_read() -> None:
     ("old", "new"),
     [
         (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03"),  # a version that there isn't
-        (b"\x0c\x0etrustme", b"\x03\x0etrustme"),  # a BIT STRING in a name
+        (b"\x06\x03\x55\x04\x0a\x0c", b"\x06\x03\x55\x04\x0a\x03"),  # a BIT STRING for an organisation
     ],
 )
 def test_certificate_that_cannot_be_read_is_left_out(old: bytes, new: bytes) -> None:
