@@ -157,7 +157,9 @@ def _show(runs: list[Run]) -> int:
         print(f"\n{run.name} has ended with {run.process.returncode}; the whole of it is in {run.log}:")
         print("\n".join(line for line in run.text.splitlines()[-60:] if not line.startswith(_NOISE)))
         for file in run.findings:
-            print(f"The input is {file}: put it into {CORPUS / run.name}, where tests/fuzz/test_corpus.py replays it.")
+            print(
+                f"The input is {file}: put it into {os.path.relpath(CORPUS / run.name)}, where tests/fuzz/test_corpus.py replays it."
+            )
     return 1 if failed else 0
 
 
