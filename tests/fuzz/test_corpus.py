@@ -10,7 +10,7 @@ from tests.fuzz import corpus
 from tests.fuzz.corpus import CORPUS, files_of, keep_new
 from tests.fuzz.targets import TARGETS
 
-FILES_MAX_COUNT = 700
+FILES_MAX_COUNT = 600
 LONGEST_BYTES = 4096
 
 
