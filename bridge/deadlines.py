@@ -17,6 +17,8 @@ ANSWER_S = 10.0
 """For the answer to a login over HTTP: a person waits for it."""
 LOGIN_S = 9.0
 """For a login inside of that. A look-up and a bind, one after the other, must fit into it."""
+GROUPS_S = 6.0
+"""For groups that are read anew at a login: what is left is for another server, and for the bind."""
 LIST_ANSWER_S = 90.0
 """For the answer to a list over HTTP: MailStore gives up after 100 s, and an error before that is better than none."""
 

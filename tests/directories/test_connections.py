@@ -758,3 +758,40 @@ async def test_sockets_are_kept_alive_by_the_system(
             )
             assert idle_s < 60
             assert idle_s + pause_s * count <= 60
+
+
+@pytest.mark.parametrize("server_count", [1, 2])
+async def test_groups_that_are_not_read_in_time_name_the_server(
+    start_slapd: StartSlapd, tmp_path: Path, server_count: int
+) -> None:
+    """The first server answers look-ups, and none of what reads the groups: the login itself goes to the second one."""
+    groups, staff = f"ou=groups,{BASE}", f"cn=staff,ou=groups,{BASE}"
+    entries = [
+        (groups, {"objectClass": ["organizationalUnit"], "ou": ["groups"]}),
+        (staff, {"objectClass": ["groupOfNames"], "cn": ["staff"], "member": [f"uid={uid},{PEOPLE}" for uid in USERS]}),
+    ]
+    slapd = start_slapd([*map(person, USERS), *entries])
+    users = f'users: {{bases: ["{PEOPLE}"], groups: {{include: ["{staff}"]}}}}'
+    clock = ManualClock(time.time())
+    async with AsyncExitStack() as stack:
+        address = ("127.0.0.1", slapd.port)
+        proxies = [await stack.enter_async_context(LdapProxy(address)) for _ in range(server_count)]
+        first = proxies[0]
+        file = configuration(first.url, tmp_path, users=users)
+        servers = ", ".join(f'"{proxy.url}"' for proxy in proxies)
+        file.write_text(file.read_text().replace(f'"{first.url}"', servers))
+        client = await stack.enter_async_context(running_bridge(file, clock))
+        assert await client.auth("anna", "Pass-anna")
+        clock.advance(301.0)
+        first.add(Rule(lambda request: request.kind == "search" and request.base.casefold() == staff), "new")
+        status, answer = await client.post("cmd=auth&user=anna&pass=Pass-anna")
+        if server_count == 1:
+            assert status == 503
+            assert f"{first.url}): the groups were not read within 6 s" in answer["message"]
+            first.heal()
+            return
+        assert (status, answer) == (200, {"succeeded": True})
+        began_s = time.monotonic()
+        assert await client.auth("bert", "Pass-bert")
+        assert time.monotonic() - began_s < AT_ONCE_S
+        assert Setting(client, proxies).is_set_aside(first)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bridge.clock import Clock, SystemClock
+from bridge.deadlines import GROUPS_S
 from bridge.directory import Scope, SearchRequest
-from bridge.errors import SearchInvalid, share
+from bridge.errors import DirectoryUnavailable, SearchInvalid, share
 from bridge.model import Rejection
 from bridge.sources.directory.group_clauses import ClauseMaker
 from bridge.sources.directory.group_entries import Place
@@ -30,6 +31,15 @@ if TYPE_CHECKING:
 
 _CANDIDATES_MAX_COUNT = 20
 """So many entries of one login name are looked at for one that is in the groups."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Groups that are being read for logins."""
+
+    task: asyncio.Task[ResolvedGroups]
+    server: str | None = None
+    """Where, as soon as that is known."""
 
 
 @dataclass(slots=True)
@@ -72,7 +82,9 @@ class DirectorySource:
     _failure_names: tuple[str, ...] = field(init=False, repr=False)
     _named_contexts: tuple[str, ...] | None = field(default=None, init=False, repr=False)
     _groups_read_at_s: float | None = field(default=None, init=False, repr=False)
-    _reading_groups: asyncio.Task[ResolvedGroups] | None = field(default=None, init=False, repr=False)
+    _reading_groups: _Reading | None = field(default=None, init=False, repr=False)
+    _slow_readings: set[asyncio.Task[ResolvedGroups]] = field(default_factory=set, init=False, repr=False)
+    """Those that logins don't wait for any more."""
 
     def __post_init__(self) -> None:
         wanted = (*self.attribute_map.attributes, *(self.groups.user_attributes if self.groups else ()))
@@ -248,21 +260,43 @@ class DirectorySource:
     async def current_groups(self) -> ResolvedGroups:
         """The groups as they were within the TTL; whoever comes later reads them, once for all who wait.
 
-        Raises like `read_groups`.
+        Raises like `read_groups`, and `DirectoryUnavailable` where it takes longer than a login has time for.
         """
         read_at_s = self._groups_read_at_s
         if self.groups is None or (read_at_s is not None and self.clock.monotonic_s() - read_at_s < self.groups_ttl_s):
             return self.resolved_groups
-        if self._reading_groups is None or self._reading_groups.done():
-            self._reading_groups = asyncio.create_task(self.read_groups_anew())
-            self._reading_groups.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return await share(self._reading_groups)
+        reading = self._reading_groups
+        if reading is None or reading.task.done():
+            reading = self._reading_groups = self._begin_reading()
+        done, _ = await asyncio.wait((reading.task,), timeout=GROUPS_S)
+        if done:
+            return await share(reading.task)
+        self._slow_readings = {each for each in self._slow_readings if not each.done()} | {reading.task}
+        if len(self._slow_readings) < len(self.directory.servers):
+            self._reading_groups = None  # the next one begins at another server; this one may come to its end yet
+        raise DirectoryUnavailable(
+            f"the groups were not read within {GROUPS_S:g} s",
+            directory=self.name,
+            server=reading.server,
+            remedy="Check the load of the server, and how large the groups of users.groups are.",
+        )
+
+    def _begin_reading(self) -> _Reading:
+        async def read() -> ResolvedGroups:
+            async with self.directory.open_listing() as stream:
+                reading.server = stream.server
+                return await self.read_groups(stream)
+
+        reading = _Reading(asyncio.create_task(read()))
+        reading.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return reading
 
     async def aclose(self) -> None:
         """No group is being read any more."""
-        if self._reading_groups is not None:
-            self._reading_groups.cancel()
-            await asyncio.gather(self._reading_groups, return_exceptions=True)
+        readings = [*self._slow_readings, *([self._reading_groups.task] if self._reading_groups else [])]
+        for reading in readings:
+            reading.cancel()
+        await asyncio.gather(*readings, return_exceptions=True)
 
 
 def _without(tree: Filter, clauses: Collection[Filter]) -> Filter:
