@@ -43,21 +43,27 @@ async def find_evidence(source: DirectorySource, dn: str, before: LoginState | N
         return NOTHING_SHOWN
     if before is None or not found.entries:
         return NOTHING_SHOWN
-    return judge_refusal(before, source.login_state(found.entries[0]))
+    evidence = judge_refusal(before, source.login_state(found.entries[0]), counts_are_shown=source.shows_counts)
+    source.shows_counts |= evidence.shows_count
+    return evidence
 
 
-def judge_refusal(before: LoginState, after: LoginState) -> Evidence:
+def judge_refusal(before: LoginState, after: LoginState, *, counts_are_shown: bool = False) -> Evidence:
     """What a refusal says of the password, by the entry before and after it.
+
+    `counts_are_shown`: entries of this directory show failures that are counted. Where one doesn't, a server that lags
+    has refused under the same name, or the account is barred by what nobody sees: either may be over soon.
 
     Where an account is barred, nothing is said of the password, unless the server shows that it has counted a failure
     of an account that was barred as it is now: a lock that is over leaves its mark (slapo-ppolicy(5)).
     """
     shows_count = after.failure_marks != before.failure_marks
     is_uncounted = bool(after.failure_marks) and not shows_count
+    is_doubtful = is_uncounted or (counts_are_shown and not shows_count)
     if not after.bars:
         if before.bars and (not shows_count or after.is_reset):
             return Evidence(Outcome.UNKNOWN, reason=before.bars[0].rejection)  # unlocked, perhaps after the bind
-        is_lasting = bool(after.password_mark) and not is_uncounted
+        is_lasting = bool(after.password_mark) and not is_doubtful
         return Evidence(Outcome.WRONG, is_lasting=is_lasting, shows_count=shows_count)
     reason = after.bars[0].rejection
     if after.bars == before.bars and shows_count:

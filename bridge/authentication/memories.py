@@ -176,6 +176,11 @@ class Memory:
             failure = self.failures.pop(key)
             self.unknown += [Unknown(key[0], failure.bound_s)] * failure.bind_count
 
+    @property
+    def holds_anything(self) -> bool:
+        """Whether there is more than what was tried before a success."""
+        return bool(self.unknown) or any(each.bind_count or not each.is_over for each in self.failures.values())
+
     def drop_old(self, max_count: int, now_s: float) -> None:
         """Forget what neither counts nor refuses, and keep no more than a few."""
         kept = {

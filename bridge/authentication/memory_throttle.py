@@ -145,9 +145,7 @@ class MemoryThrottle:
             if (memory.failures or memory.unknown)
             and (user in named or wanted in (_fold(memory.user_name), _fold(user[1])))
         ]
-        for user in chosen:
-            del self._memories[user]
-        return len(chosen)
+        return sum(self._memories.pop(user).holds_anything for user in chosen)
 
     def remembered_successes(self, directory: str) -> frozenset[str]:
         """The ids of those whose password is accepted without a bind."""

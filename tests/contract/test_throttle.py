@@ -333,6 +333,9 @@ def test_success_leaves_what_was_tried_for_the_last_bind(make: MakeThrottle, mar
     assert case.begin("tablet", mark=(b"later",)) is Permission.BIND, "a password was set"
     case.settle("tablet", Outcome.NOTHING, mark=(b"later",))
     assert case.begin("right", mark=mark) is Permission.BIND
+    case.settle("right", Outcome.RIGHT, mark=mark)
+    assert case.throttle.release("bob") == 0, "nobody was held back"
+    case.fail("tablet", "mail program", mark=mark)
 
 
 def test_each_directory_has_its_own_budget(make: MakeThrottle) -> None:

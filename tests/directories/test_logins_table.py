@@ -530,6 +530,31 @@ async def test_success_at_another_server_ends_no_count(start_slapd: StartSlapd, 
 
 
 @pytest.mark.slapd
+async def test_lagging_server_behind_the_same_name_refuses_for_no_day(start_slapd: StartSlapd, tmp_path: Path) -> None:
+    """A balancer has sent the bind to a server with the old password: the entry, at the other one, counts nothing."""
+    options, ids = SlapdServer.options(POLICIES[3]), {"entryUUID": [str(uuid.uuid4())]}
+    servers = []
+    for password, changed in (("the new one", "20260102000000Z"), ("the old one", "20260101000000Z")):
+        anna = person("anna", **ids, userPassword=[password], pwdChangedTime=[changed])
+        entries = [*SlapdServer.entries(POLICIES[4]), anna, person("bert")]
+        servers.append(SlapdServer(start_slapd(entries, **options), POLICIES[4]))
+    new, old = servers
+    async with LdapProxy(new.address) as proxy:
+        clock = ManualClock(time.time())
+        async with running_bridge(new.configure(tmp_path, proxy.url, "pool: {reuse_binds: false}"), clock) as client:
+            found = Setting(new, client, clock, proxy)
+            assert (await found.login("bert", "wrong"))[0] == "wrong_password"
+            proxy.target = old.address
+            assert (await found.login("anna", "the new one"))[0] == "wrong_password"
+            proxy.target = new.address
+            assert (await found.login("anna", "the new one"))[0] == "remembered_failure"
+            clock.advance(25 * MINUTE_S)
+            assert (await found.login("anna", "the new one"))[0] == "remembered_failure"
+            clock.advance(6 * MINUTE_S)
+            assert (await found.login("anna", "the new one"))[0] == "accepted"
+
+
+@pytest.mark.slapd
 @pytest.mark.parametrize("server", ON_SLAPD[:3:2], indirect=True)
 async def test_directories_of_one_server_share_a_budget(server: LoginServer, tmp_path: Path) -> None:
     """Two directories, each with an endpoint of its own: their users are the same accounts, which would be locked."""

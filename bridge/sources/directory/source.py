@@ -73,6 +73,8 @@ class DirectorySource:
     """Who is in the groups, when they were last read."""
     asks_groups: bool = field(default=True, init=False, repr=False)
     """Whether groups that are walked say the same when they are asked for one member; learnt from what they say."""
+    shows_counts: bool = field(default=False, init=False, repr=False)
+    """Whether an entry has shown that a failed bind was counted; learnt from what they show."""
     finds_by_user_name: bool = field(init=False, repr=False)
     """Whether a login finds nobody by anything but the userName."""
     _attributes: tuple[str, ...] = field(init=False, repr=False)
