@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import sys
 
 import click
@@ -18,6 +17,7 @@ from bridge.cli.options import (
     load_configuration,
 )
 from bridge.cli.output import say
+from bridge.cli.passwords import read_password
 from bridge.model import Accepted, Secret
 from bridge.run.build import make_bridge, require_endpoint
 from bridge.run.process import protect_memory
@@ -36,10 +36,7 @@ def auth_command(config_path: str, endpoint: str | None, user: str) -> None:
     loaded = load_configuration(config_path)
     path = choose_endpoint(loaded, endpoint)
     require_endpoint(loaded, path)  # before anybody types a password for nothing
-    if sys.stdin.isatty():
-        password = getpass.getpass(f"Password of {user}: ").encode()
-    else:
-        password = sys.stdin.buffer.readline().removesuffix(b"\n")
+    password = read_password(f"Password of {user}: ")
 
     async def authenticate() -> bool:
         bridge = make_bridge(loaded, ignore, open_draft(loaded))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-import sys
-
 import argon2
 import click
 
 from bridge.cli.output import say
+from bridge.cli.passwords import read_password
 
 
 @click.command("hash-password")
@@ -17,13 +15,7 @@ def hash_password_command() -> None:
 
     It is for `callers`; the password is asked for on the terminal, or is the first line of standard input.
     """
-    if sys.stdin.isatty():
-        password = getpass.getpass("Password: ")
-        if password != getpass.getpass("Once more: "):
-            raise click.UsageError("The two passwords differ.")
-        data = password.encode()
-    else:
-        data = sys.stdin.buffer.readline().removesuffix(b"\n")
-    if not data:
+    password = read_password("Password: ", again="Once more: ")
+    if not password:
         raise click.UsageError("The password is empty.")
-    say(argon2.PasswordHasher().hash(data))
+    say(argon2.PasswordHasher().hash(password))

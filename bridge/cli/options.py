@@ -18,12 +18,21 @@ FINDINGS, USAGE, UNAVAILABLE, BUG, CONFIGURATION, INTERRUPTED = 1, 2, 69, 70, 78
 """Exit codes beside 0 (sysexits(3); 130 is that of a program which SIGINT has ended)."""
 _DEFAULT_CONFIG = "/etc/mailstore-bridge/config.yaml"
 
+
+def _check_path(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """A path, which is a name of something: one that is empty comes of a variable that isn't set."""
+    if not value:
+        raise click.BadParameter("is empty")
+    return value
+
+
 config_option = click.option(
     "--config",
     "config_path",
     envvar="MAILSTORE_BRIDGE_CONFIG",
     default=_DEFAULT_CONFIG,
     show_default=True,
+    callback=_check_path,
     help="The configuration file.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")

@@ -91,7 +91,7 @@ def _print_block(console: Console, columns: Sequence[Column], row: Sequence[list
     """Print a row as lines that are as long as their values: to break these is left to the terminal."""
     for position, (column, values) in enumerate(zip(columns, row, strict=True)):
         for number, value in enumerate(values):
-            label = Text("" if number else f"{column.title}: ", "dim")
+            label = Text.assemble(("" if number else f"{column.title}: ", "dim"))  # dim is the label alone
             lines = [label.append_text(_styled(column, value))]
             if column.is_prose:
                 width = max(console.width - 2 * len(_INDENT), _BLOCK_MIN_WIDTH, _widest_word(value))

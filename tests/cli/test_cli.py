@@ -57,7 +57,13 @@ def test_list_writes_a_record_for_each_of_many_and_may_be_cut_short(start_slapd:
 
 
 @pytest.mark.parametrize(
-    ("password", "code", "text"), [("Pass-anna\n", 0, "accepted"), ("wrong\n", 1, "wrong_password"), ("", 1, "empty")]
+    ("password", "code", "text"),
+    [
+        ("Pass-anna\n", 0, "accepted"),
+        ("Pass-anna\r\n", 0, "accepted"),
+        ("wrong\n", 1, "wrong_password"),
+        ("", 1, "empty"),
+    ],
 )
 def test_auth_checks_a_password_from_standard_input(
     start_slapd: StartSlapd, tmp_path: Path, password: str, code: int, text: str

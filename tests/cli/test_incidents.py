@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import pty
 import pwd
 import shutil
 import signal
@@ -23,6 +25,7 @@ from bridge.demo import wire
 from bridge.demo.server import Session
 from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import configuration, running_bridge
+from tests.support.slapd import free_port
 from tests.support.terminals import BRIDGE, inherit, on_terminal, with_shell
 
 pytestmark = pytest.mark.processes
@@ -430,6 +433,41 @@ def test_configuration_of_another_user_is_told(open_folder: Path) -> None:
     file.chmod(0o600)
     done = as_nobody("status", "--config", str(file))
     assert (done.returncode, "Permission denied" in done.stderr) == (78, True)
+
+
+@pytest.mark.parametrize("command", ["auth", "hash-password"])
+def test_password_that_is_typed_in_another_encoding_is_no_bug(tmp_path: Path, command: str) -> None:
+    """A terminal that isn't UTF-8: it is told, without a traceback, and nothing of what was typed."""
+    file = configuration(f"ldap://127.0.0.1:{free_port()}", tmp_path)
+    arguments = ["auth", "anna", "--config", str(file)] if command == "auth" else [command]
+    near, far = pty.openpty()
+    with subprocess.Popen([*BRIDGE, *arguments], stdin=far, stdout=far, stderr=far, start_new_session=True) as process:
+        os.close(far)
+        seen = b""
+        while b"assword" not in seen:  # what is typed before is dropped
+            seen += os.read(near, 4096)
+        os.write(near, b"P\xe4ss-canary\n")
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while part := os.read(near, 4096):
+                seen += part
+        assert process.wait(timeout=20) == 2, seen
+    os.close(near)
+    assert b"What was typed is not UTF-8." in seen
+    assert b"Traceback" not in seen
+    assert b"canary" not in seen
+
+
+def test_only_the_names_of_values_are_dim_on_a_narrow_terminal(tmp_path: Path) -> None:
+    """What they name is what is read."""
+    file = configuration(f"ldap://127.0.0.1:{free_port()}", tmp_path)
+    _, shown = on_terminal(["check", "--offline", "--config", str(file)], width=40)
+    assert "\x1b[2mCheck: \x1b[0mconfiguration" in shown
+
+
+def test_configuration_without_a_name_is_told_as_such() -> None:
+    """Of a variable that isn't set; the empty path would be the current folder."""
+    done = with_shell(("status", "--config", ""), "")
+    assert (done.returncode, "'--config': is empty" in done.stderr) == (2, True)
 
 
 def test_password_of_a_closed_input_is_empty(tmp_path: Path) -> None:
