@@ -16,6 +16,7 @@ CERTIFICATE_LABELS = frozenset(("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERT
 _KEY = re.compile(r"((RSA|EC|DSA|ENCRYPTED) )?PRIVATE KEY")
 _LABEL = re.compile(rb"^-----BEGIN ([A-Z0-9 ]+)-----", re.MULTILINE)
 _BLOCK = re.compile(rb"^-----BEGIN ([A-Z0-9 ]+)-----\s.*?^-----END \1-----", re.MULTILINE | re.DOTALL)
+_INDENTED = re.compile(rb"^[ \t]+-----BEGIN [A-Z0-9 ]+-----", re.MULTILINE)
 _UTF8_BOM = b"\xef\xbb\xbf"
 _JAVA = b"\xfe\xed\xfe\xed"
 
@@ -40,7 +41,7 @@ class Content:
     """What the bytes of a file are."""
 
     form: str
-    """`pem`, `empty`, `utf-16`, `bom`, `java`, `der`, `base64` or `unknown`."""
+    """`pem`, `empty`, `utf-16`, `bom`, `indented`, `java`, `der`, `base64` or `unknown`."""
     kind: str = ""
     """For DER and base64: `certificate`, `key`, `pkcs12`, …"""
     labels: tuple[str, ...] = ()
@@ -67,6 +68,8 @@ def recognise(data: bytes) -> Content:
         return Content("bom")
     if labels := tuple(label.decode() for label in _LABEL.findall(data)):
         return Content("pem", labels=labels)
+    if _INDENTED.search(data):
+        return Content("indented")
     if data.startswith(_JAVA):
         return Content("java")
     if kind := _recognise_der(data):
@@ -108,6 +111,8 @@ def explain_certificate_file(file: str, data: bytes) -> str | None:
         return f"is a PKCS#7 file, not a PEM certificate; run: openssl pkcs7 -print_certs -in {old} -out {new}"
     if content.has_key or content.kind in ("key", "encrypted key"):
         return "holds a private key and no certificate; name the file with the certificate"
+    if "X509 CRL" in content.labels:
+        return "holds a list of revoked certificates and no certificate; name the file with the certificate"
     if "CERTIFICATE REQUEST" in " ".join(content.labels) or content.kind == "request":
         return "holds a request for a certificate; name the certificate that the authority has made of it"
     return "holds no certificate; it must begin with -----BEGIN CERTIFICATE-----"
@@ -157,6 +162,8 @@ def _explain_encoding(file: str, content: Content, wanted: str) -> str | None:
             return (
                 f"begins with a byte order mark, which hides its first line; run: sed -i '1s/^\\xEF\\xBB\\xBF//' {old}"
             )
+        case "indented":
+            return f"has blanks before its lines; run: sed -i 's/^[[:blank:]]*//' {old}"
         case "java":
             target = shlex.quote(str(PurePath(file).with_suffix(".p12")))
             command = f"keytool -importkeystore -srckeystore {old} -destkeystore {target} -deststoretype PKCS12"

@@ -52,6 +52,9 @@ cat cert.pem key.pem > all.pem
 grep -v -- ---- cert.pem > base64.txt
 echo '<html>404</html>' > page.html
 printf '\\376\\355\\376\\355\\0\\0\\0\\2' > trust.jks
+sed 's/^/  /' cert.pem > indented.pem
+sed 's/^/\\t/' key.pem > indented.key
+printf -- '-----BEGIN X509 CRL-----\\nAA==\\n-----END X509 CRL-----\\n' > revoked.crl
 mkdir folder
 """
 READ = "let the service's user read the file"
@@ -82,6 +85,8 @@ AUTHORITIES = {
     "base64.txt": "lacks the lines around its base64; put -----BEGIN CERTIFICATE----- and -----END CERTIFICATE----- "
     "there",
     "page.html": "holds no certificate; it must begin with -----BEGIN CERTIFICATE-----",
+    "indented.pem": "has blanks before its lines; run: sed -i 's/^[[:blank:]]*//' indented.pem",
+    "revoked.crl": "holds a list of revoked certificates and no certificate; name the file with the certificate",
     "folder": f"can't be read: Is a directory; {READ}",
     "missing.pem": f"can't be read: No such file or directory; {READ}",
 }
@@ -149,6 +154,10 @@ CHAINS = {
     ("cert.pem", "utf16.key"): (
         "key_file",
         "is text in UTF-16, not in ASCII; run: (umask 077; iconv -f UTF-16 -t ASCII utf16.key > utf16.pem)",
+    ),
+    ("cert.pem", "indented.key"): (
+        "key_file",
+        "has blanks before its lines; run: sed -i 's/^[[:blank:]]*//' indented.key",
     ),
     ("cert.pem", "public.pem"): ("key_file", "holds a public key; name the file with the private key"),
     ("cert.pem", "ssh"): (
