@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bridge.cli.content_checks import CERTIFICATE_WARNING_DAYS, check_contents
 from bridge.cli.drafts import open_draft
 from bridge.cli.file_checks import check_files, check_files_in_use, require_what_is_tried, tell_hidden, tell_unread
 from bridge.cli.findings import Check
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from bridge.sources.directory.source import DirectorySource
 
 _DAY_S = 86_400
-_CERTIFICATE_WARNING_DAYS = 21
 _SAMPLES_COUNT = 3
 _COLORS = {"ok": "green", "warning": "yellow", "failed": "red"}
 _COLUMNS = (
@@ -79,9 +79,14 @@ async def check_directories(loaded: Loaded, *, offline: bool) -> list[Check]:
     warnings = (*loaded.warnings, *permission_warnings(loaded, os.environ))
     found += [Check("configuration", "", "", "warning", warning) for warning in warnings]
     if offline:
-        return [*found, *tell_unread(loaded), *check_files(loaded, os.environ)]
+        return [*found, *tell_unread(loaded), *check_files(loaded, os.environ), *check_contents(loaded)]
     require_what_is_tried(loaded)
-    found += [*tell_hidden(loaded), *check_files(loaded, os.environ), *await check_files_in_use(loaded, os.environ)]
+    found += [
+        *tell_hidden(loaded),
+        *check_files(loaded, os.environ),
+        *check_contents(loaded),
+        *await check_files_in_use(loaded, os.environ),
+    ]
     # Security: shared by all that this run binds, which sends a wrong password once, to one server.
     refused = RefusedSecrets(SystemClock(), witness_count=1)
     for position in range(len(loaded.configuration.directories)):
@@ -179,7 +184,7 @@ def _check_certificate(directory: str, server: str, tls: ssl.SSLObject) -> Check
     ends_s = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
     days = int((ends_s - time.time()) // _DAY_S)
     message = f"{tls.version()}, the certificate is good for {days} more days"
-    if days < _CERTIFICATE_WARNING_DAYS:
+    if days < CERTIFICATE_WARNING_DAYS:
         return Check("tls", directory, server, "warning", message, "Renew the certificate on the server.")
     return Check("tls", directory, server, "ok", message)
 
