@@ -36,6 +36,7 @@ _LAST_MESSAGE_ID = 2**31 - 1
 _MESSAGE_ID_MAX_BYTES = 8
 """As for every integer: four would do, and more of them than are needed harm nobody."""
 _SETTLE_ROUNDS = 3
+_LOOK_THERE = "Look into the server's own log, and at a balancer or a firewall in between."
 _KEEP_ALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
@@ -53,12 +54,12 @@ class Peer:
     server: str
 
     def unavailable(self, detail: str, *, remedy: str = "", diagnostic_message: str = "") -> DirectoryUnavailable:
-        """The error that says that this server could not be asked."""
+        """The error that says that this server could not be asked; without a remedy, look into its log."""
         return DirectoryUnavailable(
             detail,
             directory=self.directory,
             server=self.server,
-            remedy=remedy,
+            remedy=remedy or _LOOK_THERE,
             diagnostic_message=diagnostic_message,
         )
 

@@ -290,6 +290,7 @@ async def test_listing_that_cannot_be_proven_complete_is_an_error(
     assert type(caught.value) is kind
     assert sentence in caught.value.full_message
     assert "company" in caught.value.message
+    assert caught.value.remedy
 
 
 async def test_listing_ends_at_a_cookie_that_comes_twice() -> None:
