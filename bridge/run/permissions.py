@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 import stat
+import struct
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 _USER = "mailstore-bridge"
 """What systemd/mailstore-bridge.sysusers makes."""
 _TIMEOUT_S = 20.0
+_ACL_HEADER_BYTES, _ACL_READ = 4, 4
+_ACL_USER, _ACL_GROUP, _ACL_MASK = 0x02, 0x08, 0x10
+"""The tags in <linux/posix_acl_xattr.h>, with which acl(5) is stored."""
 _TRY = """
 import json, os, sys
 identity, paths = json.load(sys.stdin)
@@ -132,7 +136,7 @@ def _find_leak(named: NamedFile, user: ServiceUser) -> str | None:
     by_others = bool(found.st_mode & stat.S_IROTH)
     by_group = bool(found.st_mode & stat.S_IRGRP) and found.st_gid not in user.group_ids
     if not (by_others or by_group):
-        return None
+        return _find_acl_leak(named.file, user)
     who = "others" if by_others else f"the group {_group_name(found.st_gid)}, which isn't the service's own"
     file = named.file
     if found.st_uid == user.user_id:
@@ -142,6 +146,30 @@ def _find_leak(named: NamedFile, user: ServiceUser) -> str | None:
     else:
         remedy = f"chgrp {user.group} {file} && chmod 640 {file}"
     return f"{file} can be read by {who}; run: {remedy}"
+
+
+def _find_acl_leak(file: str, user: ServiceUser) -> str | None:
+    """Whom an access control list names beside the service's user, root and their groups, with the remedy."""
+    try:
+        data = os.getxattr(file, "system.posix_acl_access")
+    except (OSError, AttributeError):  # there is none, or the file system has none
+        return None
+    entries = list(struct.iter_unpack("<HHI", data[_ACL_HEADER_BYTES:]))
+    mask = next((allowed for tag, allowed, _ in entries if tag == _ACL_MASK), _ACL_READ)
+    for tag, allowed, number in entries:
+        known = {_ACL_USER: (0, user.user_id), _ACL_GROUP: (0, *user.group_ids)}.get(tag)
+        if known is not None and allowed & mask & _ACL_READ and number not in known:
+            kind = "user" if tag == _ACL_USER else "group"
+            name = _user_name(number) if tag == _ACL_USER else _group_name(number)
+            return f"{file} can be read by the {kind} {name} (ACL); run: setfacl -x {kind}:{name} {file}"
+    return None
+
+
+def _user_name(user_id: int) -> str:
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return str(user_id)
 
 
 def _group_name(group_id: int) -> str:
@@ -166,8 +194,6 @@ def _named(user: pwd.struct_passwd) -> ServiceUser:
 
 def _own() -> ServiceUser:
     user_id, group_id = os.geteuid(), os.getegid()
-    try:
-        name = pwd.getpwuid(user_id).pw_name
-    except KeyError:
-        name = str(user_id)
-    return ServiceUser(name, user_id, (group_id, *(group for group in os.getgroups() if group != group_id)))
+    return ServiceUser(
+        _user_name(user_id), user_id, (group_id, *(group for group in os.getgroups() if group != group_id))
+    )

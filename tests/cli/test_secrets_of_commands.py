@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -176,6 +177,36 @@ def test_secret_that_somebody_else_may_read_is_warned_of(
     if words is not None:
         assert words in found[0]
         assert found[0].startswith(f"{service_file}:11: directories[0].bind.password_file: {secret} can be read by ")
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ([(0x02, 4, 1)], "can be read by the user daemon (ACL); run: setfacl -x user:daemon "),
+        ([(0x08, 6, 12)], "can be read by the group man (ACL); run: setfacl -x group:man "),
+        ([(0x02, 4, SERVICE_ID), (0x08, 4, SERVICE_ID)], None),
+        ([(0x02, 1, 1)], None),
+        ([(0x02, 4, 0)], None),
+    ],
+)
+def test_secret_that_an_access_control_list_opens_to_somebody_is_warned_of(
+    service_file: Path, entries: list[tuple[int, int, int]], words: str | None
+) -> None:
+    """`ls -l` shows no more of it than a plus sign; what the service itself is given is right (acl(5))."""
+    secret = service_file.parent / "reader.password"
+    secret.chmod(0o600)
+    nobody = 0xFFFFFFFF
+    rows = [(0x01, 6, nobody), *entries, (0x04, 0, nobody), (0x10, 4, nobody), (0x20, 0, nobody)]
+    data = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *row) for row in sorted(rows))
+    try:
+        os.setxattr(secret, "system.posix_acl_access", data)
+    except OSError:
+        pytest.skip("the file system has no access control lists")
+    os.chown(secret, 0, SERVICE_ID)
+    found = warned(service_file)
+    assert len(found) == (words is not None)
+    if words is not None:
+        assert f"{secret} {words}{secret}" in found[0]
 
 
 @pytest.mark.parametrize("options", [(), ("--offline",)], ids=["online", "offline"])
