@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import resource
@@ -214,9 +215,18 @@ async def _listen(
     try:
         await listener.start(tuple(map(_socket_address, addresses)), tls)
     except OSError as error:
-        remedy = "name an address of this machine that is free"
+        remedy = _explain_address(error, str(error.filename))
         problem = f"{key}: {error.filename} can't be listened at: {error.strerror}; {remedy}"
         raise ConfigurationError((problem,)) from error
+
+
+def _explain_address(error: OSError, address: str) -> str:
+    """What to do where an address can't be listened at."""
+    if address.startswith("unix:"):
+        return "name a path in a folder where the service's user may write"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "ports below 1024 are not for the service's user: name a higher one, such as 8443"
+    return "name an address of this machine that is free"
 
 
 def _socket_address(address: ListenAddress) -> SocketAddress:

@@ -25,7 +25,7 @@ from bridge.demo import wire
 from bridge.demo.server import Session
 from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import configuration, running_bridge
-from tests.support.slapd import free_port
+from tests.support.slapd import free_port, require
 from tests.support.terminals import BRIDGE, inherit, on_terminal, with_shell
 
 pytestmark = pytest.mark.processes
@@ -415,7 +415,23 @@ def test_address_that_is_taken_is_named_with_its_key(tmp_path: Path, key: str) -
         file.write_text(text.replace('server: {listen: "127.0.0.1:0"}', f"server: {{listen: 'unix:{tmp_path}/no/s'}}"))
         done = with_shell(("serve", "--config", str(file)), "")
         assert f"server.listen: unix:{tmp_path}/no/s can't be listened at: No such file or directory" in done.stderr
+        assert "name a path in a folder where the service's user may write" in done.stderr
         assert done.returncode == 78
+
+
+@needs_root
+def test_port_that_is_roots_alone_has_a_remedy_of_its_own(tmp_path: Path) -> None:
+    """443 is what many would write, and the unit has no right to it."""
+    file = configuration("ldap://127.0.0.1:1", tmp_path)
+    file.write_text(file.read_text().replace('server: {listen: "127.0.0.1:0"}', 'server: {listen: "127.0.0.1:443"}'))
+    rights = ["--inh-caps=-net_bind_service", "--bounding-set=-net_bind_service"]
+    command = [require("setpriv"), *rights, *BRIDGE, "serve", "--config", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 78
+    assert done.stderr.splitlines()[-1] == (
+        "server.listen: 127.0.0.1:443 can't be listened at: Permission denied; ports below 1024 are not for the "
+        "service's user: name a higher one, such as 8443"
+    )
 
 
 def test_configuration_that_is_no_file_is_told(tmp_path: Path) -> None:
