@@ -7,6 +7,7 @@ import json
 import random
 import re
 import time
+from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from enum import Enum
@@ -21,7 +22,7 @@ STAYING_COUNT = 400
 """More than a page of the listing has."""
 _GUESTS = "guest"
 _UID = re.compile(rb"(?:user|guest)\d\d+")
-_LATE_S = 0.3
+_LATE_S = 0.5
 """How late the proxy may notice a bind whose login has been answered: both are read by one event loop."""
 _GONE_S = 1200.0
 """Nobody is listed so long after both servers have forgotten them."""
@@ -63,6 +64,8 @@ class Person:
         self._left_until_s = 0.0
         self._may_bind_until_s: dict[object, float] = {}
         """Logins that have not been bound, and for how long they may be."""
+        self.history: deque[str] = deque(maxlen=20)
+        """What has happened of late, which tells why a rule was broken."""
 
     @property
     def was_looked_up_by_one(self) -> bool:
@@ -85,10 +88,12 @@ class Person:
         self._may_bind_until_s[login] = float("inf")
         self.was_looked_up = False
         self.open_count += 1
+        self._note("asked")
         try:
             yield
         finally:
             self.open_count -= 1
+            self._note("ended")
             if login in self._may_bind_until_s:
                 self._may_bind_until_s[login] = max(time.monotonic() + _LATE_S, self._left_until_s)
 
@@ -109,15 +114,20 @@ class Person:
     def note_leaving(self) -> None:
         """The caller of a login goes away, and the login goes on."""
         self._left_until_s = time.monotonic() + _ENDED_S
+        self._note("left")
 
     def note_bind(self) -> bool:
         """Note a bind. Returns whether a login that has not been bound yet may have asked for it."""
         self._forget_ended()
+        self._note("bound")
         logins = self._may_bind_until_s
         if not logins:
             return False
         del logins[min(logins, key=logins.__getitem__)]
         return True
+
+    def _note(self, words: str) -> None:
+        self.history.append(f"{time.monotonic():.3f} {words}")
 
     def _forget_ended(self) -> None:
         now_s = time.monotonic()
@@ -178,7 +188,7 @@ class People:
         elif request.kind == "bind" and request.dn != READER:
             who = self._by_dn.get(request.dn, self.nobody)
             if not who.note_bind():
-                return f"{who.uid} is bound more often than asked for"
+                return f"{who.uid} is bound more often than asked for: {list(who.history)}"
         return None
 
     def judge_list(self, answer: Answer, since_s: float, until_s: float) -> tuple[str | None, bool]:

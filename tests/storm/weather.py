@@ -86,7 +86,7 @@ class LogWatch:
             self._note_refresh(line)
         if event.startswith(("refresh.", "server.")):
             self.last.append(str(line))
-        if _is_surprise(event, line):
+        if self._is_surprise(event, line):
             self.surprises.append(str(line))
         return event in _KEPT_EVENTS
 
@@ -97,12 +97,11 @@ class LogWatch:
         since_written_s = time.time() - datetime.fromisoformat(line["timestamp"]).timestamp()
         self._refreshed_s = time.monotonic() - since_written_s
 
-
-def _is_surprise(event: str, line: dict[str, Any]) -> bool:
-    if event in _NEVER or not event or "exception" in line or "Traceback" in str(line.get("error")):
-        return True
-    if line.get("code") is not None and line["code"] not in _REFUSALS:
-        return True
-    if event == "refresh.finished" and line["withheld_count"] == line["witness_count"]:
-        return False  # they wait for a server that is away
-    return line["level"] not in ("info", "warning")
+    def _is_surprise(self, event: str, line: dict[str, Any]) -> bool:
+        if event in _NEVER or not event or "exception" in line or "Traceback" in str(line.get("error")):
+            return True
+        if line.get("code") is not None and line["code"] not in _REFUSALS:
+            return True
+        if event == "refresh.finished" and not self._weather.is_calm:
+            return False  # whoever has left is kept while a server that has shown them can't be asked
+        return line["level"] not in ("info", "warning")
