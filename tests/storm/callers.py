@@ -12,7 +12,7 @@ from typing import NamedTuple
 from bridge.deadlines import ANSWER_S, LIST_ANSWER_S
 from tests.storm.client import Answer, Connection, NoAnswer, Truncated, write_request
 from tests.storm.figures import Figures
-from tests.storm.people import People, Person
+from tests.storm.people import Asked, People, Person
 from tests.storm.weather import Weather
 from tests.support.waiting import until
 
@@ -45,6 +45,7 @@ class Login(NamedTuple):
     who: Person
     user_name: str
     password: str
+    asked: Asked = Asked()
 
     @property
     def is_right(self) -> bool:
@@ -82,8 +83,8 @@ class Crowd:
 
     def find_due(self) -> set[Caller]:
         """Who waits for an answer, for certain with a login for which the directory has been asked."""
-        asking = self.asking.items()
-        return {caller for caller, login in asking if login is not None and login.who.was_looked_up_by_one}
+        logins = ((caller, login) for caller, login in self.asking.items() if login is not None)
+        return {caller for caller, login in logins if login.who.was_looked_up and not login.asked.is_loose}
 
     def begin_ending(self) -> None:
         """The bridge is about to be told to end."""
@@ -141,8 +142,8 @@ class Caller:
         if self._random.random() < _LISTS_PART:
             return await self._list()
         login = self._crowd.choose_login()
-        with self._crowd.people.asking(login.who):
-            return await self._log_in(login)
+        with self._crowd.people.asking(login.who) as asked:
+            return await self._log_in(login._replace(asked=asked))
 
     async def _list(self) -> bool:
         crowd, began_s, was_calm = self._crowd, time.monotonic(), self._crowd.weather.is_calm
@@ -238,7 +239,7 @@ class Caller:
             return await self._connection.answer()
         self._figures.counts["callers who went away"] += 1
         if login is not None:
-            login.who.note_leaving()
+            login.asked.is_loose = True
         await self._leave(data, is_list=login is None)
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import random
@@ -10,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
@@ -22,14 +24,16 @@ STAYING_COUNT = 400
 """More than a page of the listing has."""
 _GUESTS = "guest"
 _UID = re.compile(rb"(?:user|guest)\d\d+")
-_LATE_S = 0.5
-"""How late the proxy may notice a bind whose login has been answered: both are read by one event loop."""
-_GONE_S = 1200.0
-"""Nobody is listed so long after both servers have forgotten them."""
+_LATE_S, _LATE_TURNS_COUNT = 0.3, 20
+"""How late the proxy may read a bind whose login has been answered: seconds, and then turns of the event loop."""
+
+
+_ENDED_S = 25.0
+"""When every login has ended whose caller has gone away, and every other one that has begun before it ended."""
 _MISTYPES_EVERY_S = 20.0
 """Longer than a login and `auth.window`."""
-_ENDED_S = 15.0
-"""Whoever goes away leaves a login that goes on; it has ended after this time."""
+_GONE_S = 1200.0
+"""Nobody is listed so long after both servers have forgotten them."""
 
 
 class Habit(Enum):
@@ -48,6 +52,15 @@ class Change(NamedTuple):
     done_s: float
 
 
+@dataclass(eq=False)
+class Asked:
+    """A login that is under way, or was a moment ago."""
+
+    is_loose: bool = False
+    """Whether it may be taken for another login of the same user: there is one, or its caller has gone away before."""
+    has_ended: bool = False
+
+
 class Person:
     """One entry, and what is under way for it."""
 
@@ -61,16 +74,10 @@ class Person:
         """Whether a server has been asked for the entry since the last login began."""
         self.owes_right_password = False
         self._mistypes_from_s = 0.0
-        self._left_until_s = 0.0
-        self._may_bind_until_s: dict[object, float] = {}
-        """Logins that have not been bound, and for how long they may be."""
+        self._unbound: list[Asked] = []
+        """Logins that were not bound, and may be yet."""
         self.history: deque[str] = deque(maxlen=20)
         """What has happened of late, which tells why a rule was broken."""
-
-    @property
-    def was_looked_up_by_one(self) -> bool:
-        """Whether a server has been asked for the entry, and that for the one login that is under way."""
-        return self.was_looked_up and self.open_count == 1 and time.monotonic() > self._left_until_s
 
     def was_there(self, since_s: float, until_s: float) -> bool:
         """Whether both servers showed the entry all the time."""
@@ -81,11 +88,12 @@ class Person:
         return self.came.begun_s <= until_s and (self.left is None or self.left.done_s >= since_s)
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
+    def asking(self, asked: Asked) -> Iterator[None]:
         """A login for this user, which may bind once."""
-        login = object()
-        self._forget_ended()
-        self._may_bind_until_s[login] = float("inf")
+        if self.open_count:
+            for each in (asked, *self._unbound):
+                each.is_loose = True
+        self._unbound.append(asked)
         self.was_looked_up = False
         self.open_count += 1
         self._note("asked")
@@ -93,9 +101,10 @@ class Person:
             yield
         finally:
             self.open_count -= 1
-            self._note("ended")
-            if login in self._may_bind_until_s:
-                self._may_bind_until_s[login] = max(time.monotonic() + _LATE_S, self._left_until_s)
+            self._note("ended, loose" if asked.is_loose else "ended")
+            asked.has_ended = True
+            delay_s = _ENDED_S if asked.is_loose else _LATE_S
+            asyncio.get_running_loop().call_later(delay_s, self._forget, asked, _LATE_TURNS_COUNT)
 
     def chooses_wrong(self) -> bool:
         """Whether a wrong password comes now.
@@ -111,27 +120,24 @@ class Person:
         self.owes_right_password, self._mistypes_from_s = True, now_s + _MISTYPES_EVERY_S
         return True
 
-    def note_leaving(self) -> None:
-        """The caller of a login goes away, and the login goes on."""
-        self._left_until_s = time.monotonic() + _ENDED_S
-        self._note("left")
-
     def note_bind(self) -> bool:
         """Note a bind. Returns whether a login that has not been bound yet may have asked for it."""
-        self._forget_ended()
         self._note("bound")
-        logins = self._may_bind_until_s
-        if not logins:
+        if not self._unbound:
             return False
-        del logins[min(logins, key=logins.__getitem__)]
+        # Which login it belongs to is not known: take the one that is forgotten first.
+        self._unbound.remove(min(self._unbound, key=lambda asked: (asked.is_loose, not asked.has_ended)))
         return True
 
     def _note(self, words: str) -> None:
         self.history.append(f"{time.monotonic():.3f} {words}")
 
-    def _forget_ended(self) -> None:
-        now_s = time.monotonic()
-        self._may_bind_until_s = {login: ends_s for login, ends_s in self._may_bind_until_s.items() if ends_s >= now_s}
+    def _forget(self, asked: Asked, turns_count: int) -> None:
+        """Forget a login that has ended; what had arrived before is read within some turns of the event loop."""
+        if turns_count:
+            asyncio.get_running_loop().call_soon(self._forget, asked, turns_count - 1)
+        elif asked in self._unbound:
+            self._unbound.remove(asked)
 
 
 class People:
@@ -173,10 +179,11 @@ class People:
         return who
 
     @contextmanager
-    def asking(self, who: Person) -> Iterator[None]:
+    def asking(self, who: Person) -> Iterator[Asked]:
         """A login for a user; for one who comes or goes meanwhile, it may be nobody who is bound."""
-        with who.asking(), self.nobody.asking() if who in self.guests else nullcontext():
-            yield
+        asked = Asked()
+        with who.asking(asked), self.nobody.asking(asked) if who in self.guests else nullcontext():
+            yield asked
 
     def note(self, request: Request) -> str | None:
         """Note what a server is asked. Returns what is wrong with it, if anything is."""
