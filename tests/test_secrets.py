@@ -13,20 +13,28 @@ import logging
 import os
 import pickle
 import re
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
 
+from bridge.cli.endings import tell
+from bridge.cli.options import USAGE
+from bridge.config.loading import EVERYTHING, load
 from bridge.demo import wire
 from bridge.demo.server import Session
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, ConfigurationError, ServiceError, StateLost
 from bridge.model import Secret
 from bridge.ops.logs import make_logger, route_library_logs
+from bridge.state.encoding import parse_decisions, parse_guard, parse_report
+from bridge.state.failures import Damaged
+from bridge.state.opening import StateFiles
+from bridge.web.control_client import ask_service
 from tests.conftest import StartSlapd
 from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import CALLER, CALLER_PASSWORD, configuration, running_bridge
@@ -343,3 +351,181 @@ print(before, ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resourc
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={**os.environ}
     )
     assert done.stdout == "1 0 (0, 0)\n"
+
+
+WORD = "Canary5ecret"
+"""Short and plain, as an administrator may have typed it."""
+VALID = """\
+endpoints:
+  - path: /mailstore
+    callers:
+      - {username: mailstore, password_file: caller.password}
+directories:
+  - name: company
+    preset: openldap
+    servers: [ldaps://ldap.example.com]
+    bind: {dn: "cn=reader,dc=example,dc=com", password_file: reader.password}
+    users: {bases: ["ou=people,dc=example,dc=com"]}
+"""
+CALLER_LINE = "      - {username: mailstore, password_file: caller.password}"
+BIND = 'bind: {dn: "cn=reader,dc=example,dc=com", password_file: reader.password}'
+MISPLACED: dict[str, tuple[str, str]] = {
+    "instead of the callers": (CALLER_LINE, f"      - mailstore:{WORD}"),
+    "instead of a caller's keys": (CALLER_LINE, f"      - {{mailstore:{WORD}}}"),
+    "as the key of a caller": (CALLER_LINE, f"      - {{username: mailstore, {WORD}}}"),
+    "behind a caller's name": ("username: mailstore", f'username: "mailstore:{WORD}"'),
+    "under a key that callers don't have": ("password_file: caller.password", f"password: {WORD}"),
+    "as a caller's hash": ("password_file: caller.password", f"password_hash: {WORD}"),
+    "as a caller's file": ("caller.password", WORD),
+    "as a number for a caller's file": ("caller.password", "550155015501"),
+    "as the name of a section": (BIND, f"bind: {WORD}"),
+    "as a key": (BIND, f"bind: {{{WORD}}}"),
+    "as the key of a value": (BIND, f"bind: {{dn: x, {WORD}: y}}"),
+    "as the DN": ("cn=reader,dc=example,dc=com", WORD),
+    "as the way to bind": ("bind: {", f"bind: {{method: {WORD}, "),
+    "under a misspelt key": ("password_file: reader.password", f"pasword: {WORD}"),
+    "as the file": ("reader.password", WORD),
+    "as the key table": ("password_file: reader.password", f"method: gssapi, keytab: {WORD}"),
+    "in a list": ("reader.password", f"[{WORD}]"),
+    "in a section": ("reader.password", f"{{a: {WORD}}}"),
+    "as a number": ("password_file: reader.password", "password: 550155015501"),
+    "in a server's URL": ("ldaps://ldap.example.com", f'"ldaps://reader:{WORD}/x@ldap.example.com"'),
+    "as an alias": ("password_file: reader.password", f"password: *{WORD}"),
+    "as an anchor": ("password_file: reader.password", f"password: &{WORD}"),
+    "as two anchors": ("password_file: reader.password", f"password: &{WORD} x, dn: &{WORD} y"),
+    "as a tag": ("password_file: reader.password", f"password: !{WORD}"),
+    "as a tag of YAML": ("password_file: reader.password", f"password: !!{WORD}"),
+    "as a tag of a key": ("password_file: reader.password", f"!{WORD} password: x"),
+    "as a handle": ("password_file: reader.password", f"password: !{WORD}!x"),
+    "as a verbatim tag": ("password_file: reader.password", f"password: !<{WORD}> x"),
+    "as half a tag": ("password_file: reader.password", f"password: !<{WORD}"),
+    "behind a percent sign": ("password_file: reader.password", f"password: %{WORD}"),
+    "behind an at sign": ("password_file: reader.password", f"password: @{WORD}"),
+    "with a backslash": ("password_file: reader.password", f'password: "\\{WORD}"'),
+    "without its end": ("password_file: reader.password", f'password: "{WORD}'),
+    "with a colon": ("password_file: reader.password", f"password: {WORD}: x"),
+    "with a control character": ("password_file: reader.password", f"password: {WORD}\x07"),
+    "in a block": (BIND, f"bind:\n      password: |{WORD}\n"),
+    "as a directive": ("endpoints:", f"%{WORD}\nendpoints:"),
+    "twice": ("password_file: reader.password", f"password: {WORD}, password: {WORD}"),
+}
+"""What stands there, and what an administrator has put in its place."""
+
+
+@pytest.mark.parametrize("case", MISPLACED)
+def test_fault_of_a_configuration_quotes_no_password(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Pydantic shows the value that is wrong, PyYAML the word that it can't read, and both may be a password."""
+    monkeypatch.chdir(tmp_path)
+    old, new = MISPLACED[case]
+    assert old in VALID
+    Path("config.yaml").write_text(VALID.replace(old, new, 1))
+    with pytest.raises(ConfigurationError) as caught:
+        load("config.yaml", {}).require(EVERYTHING)
+    told = tell(caught.value, as_json=True)
+    said = "\n".join((*caught.value.problems, repr(caught.value), *capfd.readouterr()))
+    assert told == 78
+    assert re.search(r"config\.yaml:\d+: ", said)
+    for word in (WORD, WORD.lower(), "550155015501"):
+        assert word not in said
+
+
+@pytest.mark.parametrize("kind", ["PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "CERTIFICATE", None])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_fault_of_a_key_quotes_nothing_of_its_file(
+    kind: str | None, swapped: bool, tmp_path: Path, make_certificate: Callable[..., tuple[Path, Path]]
+) -> None:
+    """OpenSSL and `cryptography` read it; a key that can't be used is a key all the same."""
+    for name in ("caller", "reader"):
+        (tmp_path / f"{name}.password").write_text("x")
+    whole, broken = make_certificate()[0], tmp_path / "broken.pem"
+    broken.write_text(f"-----BEGIN {kind}-----\n{WORD}\n-----END {kind}-----\n" if kind else f"{WORD}\n")
+    certificate, key = (broken, whole) if swapped else (whole, broken)
+    tls = f"server: {{tls: {{certificate_file: {certificate}, key_file: {key}}}}}\n"
+    (tmp_path / "config.yaml").write_text(VALID.replace("password_file: ", f"password_file: {tmp_path}/") + tls)
+    with pytest.raises(ConfigurationError) as caught:
+        load(str(tmp_path / "config.yaml"), {})
+    assert "server.tls" in str(caught.value)
+    assert WORD not in "\n".join(caught.value.problems)
+
+
+def test_password_behind_a_users_name_is_not_repeated(tmp_path: Path) -> None:
+    """Who types it there has it in the history of the shell, and needs it nowhere else."""
+    file = configuration("ldap://127.0.0.1:9", tmp_path)
+    command = [sys.executable, "-m", "bridge", "auth", "anna", WORD, f"{WORD} again", "--config", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == USAGE
+    assert "extra argument" in done.stderr
+    assert WORD not in done.stdout + done.stderr
+
+
+DAMAGES: dict[str, Callable[[], object]] = {
+    "a report that is no JSON": lambda: parse_report(f'"{WORD}'),
+    "a report with another key": lambda: parse_report(f'{{"skipped": {{"{WORD}": 1}}}}'),
+    "a decision": lambda: parse_decisions(f'{{"{WORD}": 1}}'),
+    "a word for a number": lambda: parse_guard(
+        '{"approved": null, "decided_names": []}', ({}, {b"x": WORD.encode()}, {}, {}, {})
+    ),
+    "a word for a kind": lambda: parse_guard(
+        '{"approved": null, "decided_names": []}',
+        ({b"x": json.dumps({**WITHHELD, "kind": WORD}).encode()}, {}, {}, {}, {}),
+    ),
+}
+WITHHELD: dict[str, object] = {
+    "user_id": "1",
+    "user_name": WORD,
+    "kind": "removed",
+    "reason": "unknown",
+    "detail": "",
+    "lost": [],
+    "new_name": None,
+    "held_by": "guard",
+    "since_s": 1.0,
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_damage_of_the_database_is_told_without_what_stands_there(case: str) -> None:
+    """Python and json quote values and keys; the state holds names of people, and its errors stand on open pages."""
+    with pytest.raises(Damaged) as caught:
+        DAMAGES[case]()
+    assert WORD not in str(caught.value)
+
+
+def test_text_that_sqlite_cannot_read_is_not_quoted_where_the_database_cannot_be_set_aside(tmp_path: Path) -> None:
+    """`Could not decode to UTF-8 column 'x' with text '…'` holds what is in the row."""
+    connection = sqlite3.connect(":memory:")
+    with pytest.raises(sqlite3.OperationalError) as found:
+        connection.execute(f"SELECT CAST(x'{WORD.encode().hex()}ff' AS TEXT)").fetchall()
+    connection.close()
+    assert WORD in str(found.value)
+    files = StateFiles(tmp_path / "missing", clock=time.time)
+    with pytest.raises(StateLost) as caught:
+        files.replace(found.value)
+    assert WORD not in caught.value.full_message
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        f"{WORD}\r\n\r\n",
+        f"HTTP/1.1 200 OK\r\nContent-Type: {WORD}/x\r\nContent-Length: 2\r\n\r\n{{}}",
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{WORD}",
+    ],
+)
+async def test_what_a_stranger_at_the_control_socket_says_is_not_repeated(tmp_path: Path, says: str) -> None:
+    """The library quotes it, with words of its own around it."""
+    path = tmp_path / "socket"
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(says.encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, str(path)):
+        with pytest.raises(ServiceError) as caught:
+            await ask_service(path, "GET", "/status")
+    assert "gave no answer" in caught.value.message
+    assert WORD not in caught.value.message
+    assert "message=" not in caught.value.message

@@ -5,6 +5,7 @@ The only place where an error becomes an exit code.
 
 from __future__ import annotations
 
+import re
 import traceback
 from dataclasses import dataclass
 
@@ -39,6 +40,10 @@ _SERVICE_EXIT_CODES = {UnknownDirectory.code: USAGE, BridgeError.code: BUG}
 """By the code that the running service has answered."""
 
 
+_EXTRA = re.compile(r"(unexpected extra arguments?) \(.*\)", re.DOTALL)
+"""What click quotes. Security: behind a user's name it is that user's password."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """What is told of a failure; `code` is for programs, and each of the `lines` is a sentence for people."""
@@ -70,7 +75,7 @@ def explain(error: Exception) -> Ending:
 
 def _describe_usage(error: click.ClickException) -> tuple[str, ...]:
     """What was typed wrongly; where nothing was, the help itself."""
-    lines = error.format_message().splitlines()
+    lines = _EXTRA.sub(r"\1", error.format_message()).splitlines()
     context = error.ctx if isinstance(error, click.UsageError) and type(error) is not click.UsageError else None
     if context is not None and len(lines) == 1:
         return (f"{lines[0].rstrip('.')}. `{context.command_path} --help` tells what there is.",)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 
     from bridge.renewal import Renewed
 
-_NOT_SHOWN = frozenset(("bind", "callers", "password", "password_hash"))
-"""Where a value may be a secret, put where it doesn't belong."""
+_NOT_SHOWN = frozenset(("bind", "callers"))
+"""Where a value or a key may be a secret, put where it doesn't belong."""
+_PASSWORD_IN_URL = re.compile(r"(://[^:@/]*):.*@")
 
 
 Fault = tuple[int, Path, str]
@@ -86,7 +88,7 @@ class Loaded:
                 secret.look()
                 if not secret.fingerprints and secret.failure is not None:
                     named = secret.named
-                    yield named.line, (*path, named.key), f"{named.value} {explain(secret.failure)}"
+                    yield named.line, (*path, named.key), f"{named.shown}{explain(secret.failure)}"
         lines = {named.path: named.line for named in self.files}
         for path, section in _tls_sections(self.configuration):
             if _is_within(path, sections):
@@ -168,18 +170,22 @@ def _explain(detail: ErrorDetails) -> tuple[Path, str]:
     """Where a fault is and what it is, in our words."""
     path = tuple(detail["loc"])
     found, context = detail["input"], detail.get("ctx", {})
-    hidden = isinstance(found, dict | list | tuple) or _NOT_SHOWN.intersection(path[-2:])
-    shown = "" if hidden else f", got {json.dumps(found, ensure_ascii=False, default=str)}"
+    is_secret = not _NOT_SHOWN.isdisjoint(path) and path[-1] != "username"
+    shown = "" if is_secret or isinstance(found, dict | list | tuple) else f", got {_show(found)}"
     match detail["type"]:
         case "missing":
             return path, f"is missing: {_describe(path)}"
         case "extra_forbidden":
-            return path, f"unknown key{_suggest(path)}"
+            near, suggestion = _suggest(path)
+            if is_secret and not near:  # Security: `callers: [{mailstore:secret}]` is a key, and so is `bind: {secret}`
+                return path[:-1], f"has an unknown key{suggestion}"
+            return path, f"unknown key{suggestion}"
         case "value_error":
             cause = context["error"]
             if isinstance(cause, FaultError):
                 return (*path, cause.key), str(cause)
-            return path, str(cause) if isinstance(found, dict) else f"{cause}{shown}"
+            words = str(cause).partition(": ")[0] if is_secret else str(cause)  # what follows may quote the value
+            return path, words if isinstance(found, dict) else f"{words}{shown}"
         case "literal_error":
             quoted = "" if isinstance(found, str) else " (put it into quotation marks)"
             return path, f"must be {str(context['expected']).replace(chr(39), '')}{quoted}{shown}"
@@ -200,12 +206,17 @@ def _explain(detail: ErrorDetails) -> tuple[Path, str]:
     return path, f"must be {kinds.get(detail['type'], 'something else: ' + detail['msg'])}{shown}"
 
 
-def _suggest(path: Path) -> str:
-    """The key that was probably meant."""
+def _show(found: Any) -> str:
+    """The value as it is written, but for a password in a URL."""
+    return _PASSWORD_IN_URL.sub(r"\1:…@", json.dumps(found, ensure_ascii=False, default=str))
+
+
+def _suggest(path: Path) -> tuple[str | None, str]:
+    """The key that was probably meant, and the end of a sentence that says so, or what there is."""
     section = _section_at(path[:-1])
     known = [item.alias or name for name, item in section.model_fields.items()] if section else []
     near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.6)
-    return f'; did you mean "{near[0]}"?' if near else f"; there are {', '.join(known)}"
+    return (near[0], f'; did you mean "{near[0]}"?') if near else (None, f"; there are {', '.join(known)}")
 
 
 def _describe(path: Path) -> str:

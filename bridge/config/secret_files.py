@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _SECRET_MAX_BYTES = 64 * 1024
+_FILE_NAME = re.compile(r"(?s).*/.*|[\w-]+\.[A-Za-z]+")
 _KEYTAB_MAX_BYTES = 1024 * 1024
 
 
@@ -34,6 +36,12 @@ class Named:
     line: int
     prefix: str
     """The beginning of each message about it: the configuration's file, the line, the place."""
+
+    @property
+    def shown(self) -> str:
+        """The beginning of a sentence. Security: a word that is no path of a file may be the password itself."""
+        is_name = self.key == "password_credential" or _FILE_NAME.fullmatch(self.value)
+        return f"{self.value} " if is_name else ""
 
 
 class SecretFile(Renewed[Secret]):
@@ -63,7 +71,7 @@ class SecretFile(Renewed[Secret]):
         try:
             return super().read()
         except (OSError, ValueError) as error:
-            raise ConfigurationError((f"{self.named.prefix}{self.named.value} {explain(error)}",)) from error
+            raise ConfigurationError((f"{self.named.prefix}{self.named.shown}{explain(error)}",)) from error
 
 
 def _parse(contents: tuple[bytes, ...]) -> Secret:

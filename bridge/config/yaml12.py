@@ -20,6 +20,10 @@ _TAG = "tag:yaml.org,2002:"
 _NODES_MAX_COUNT = 100_000
 _DEPTH_MAX_COUNT = 50
 """Sections inside of each other; a configuration has six."""
+_OWN_TAGS = re.compile(re.escape(_TAG) + r"(int|float|str|bool|null|binary|timestamp|map|seq|set|omap|pairs|python/.*)")
+_QUOTED = re.compile(r" '(?!<)[^']{3,}'")
+"""What PyYAML's words quote, but for a sign and for the name of a token, such as `'<block end>'`."""
+_IN_QUOTATION_MARKS = "put a value that begins with *, & or ! into quotation marks"
 _NUMBER_MAX_CHARACTERS = 20
 """No setting is larger than 64 bits."""
 
@@ -67,7 +71,7 @@ def read_yaml(text: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        document.faults.append((line, (), f"is no YAML: {error.problem or error.context}"))
+        document.faults.append((line, (), f"is no YAML: {_without_quotation(error.problem or error.context or '')}"))
         return document
     except yaml.YAMLError as error:
         document.faults.append((1, (), f"is no YAML: {error}"))
@@ -78,6 +82,18 @@ def read_yaml(text: str) -> Document:
     if node is not None:
         document.value = _construct(node, (), document)
     return document
+
+
+def _without_quotation(words: str) -> str:
+    """PyYAML's words. Security: a password without quotation marks may be an alias or a tag, which they quote."""
+    found = _QUOTED.sub("", words)
+    return words if found == words else f"{found}; {_IN_QUOTATION_MARKS}"
+
+
+def _describe_tag(tag: str) -> str:
+    if _OWN_TAGS.fullmatch(tag):
+        return f"the tag {tag}, which means nothing here"
+    return f"a tag, which means nothing here; {_IN_QUOTATION_MARKS}"  # Security: it may be a password
 
 
 def _scan(text: str, document: Document) -> bool:
@@ -118,7 +134,7 @@ def _construct(node: yaml.Node, path: Path, document: Document) -> Any:
     line = node.start_mark.line + 1
     document.lines.setdefault(path, line)
     if (tag := document.tags.get(node.start_mark.index)) is not None:
-        document.faults.append((line, path, f"has the tag {tag}, which means nothing here"))
+        document.faults.append((line, path, f"has {_describe_tag(tag)}"))
         return None
     if isinstance(node, yaml.MappingNode):
         return _construct_mapping(node, path, document)
@@ -135,7 +151,7 @@ def _construct_mapping(node: yaml.MappingNode, path: Path, document: Document) -
             document.faults.append((line, path, "has a key that is no word"))
             continue
         if (tag := document.tags.get(key_node.start_mark.index)) is not None:
-            document.faults.append((line, path, f"has a key with the tag {tag}, which means nothing here"))
+            document.faults.append((line, path, f"has a key with {_describe_tag(tag)}"))
             continue
         key = str(key_node.value)
         if key in found:

@@ -46,7 +46,7 @@ def parse_report(text: str) -> Report:
         )
         return Report(**values)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise Damaged(f"a report can't be read: {error}") from error
+        raise Damaged(f"a report can't be read: {type(error).__name__}") from error
 
 
 def _frozen(value: object) -> object:
@@ -64,7 +64,7 @@ def parse_decisions(text: str) -> tuple[str | None, frozenset[str]]:
         found = json.loads(text)
         return found["approved"], frozenset(found["decided_names"])
     except (ValueError, TypeError, LookupError) as error:
-        raise Damaged(f"the guard's decisions can't be read: {error}") from error
+        raise Damaged(f"the guard's decisions can't be read: {type(error).__name__}") from error
 
 
 def _render_withheld(withheld: Withheld) -> bytes:
@@ -133,4 +133,4 @@ def parse_guard(decisions: str, parts: tuple[Mapping[bytes, Value], ...]) -> Gua
         held = sorted(withheld.values(), key=lambda one: (one.removal.user_id, one.removal.kind.value))
         return GuardState(tuple(held), last_seen_s, recent, former_names, decided_names, approved, last_seen_at)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise Damaged(f"what the guard remembers can't be read: {error}") from error
+        raise Damaged(f"what the guard remembers can't be read: {type(error).__name__}") from error

@@ -127,7 +127,8 @@ class StateFiles:
         try:
             self.database.rename(self.folder / set_aside)
         except OSError as error:
-            raise lost(f"{self.database} ({damage}); it can't be renamed: {error.strerror}") from damage
+            words = damage if isinstance(damage, Damaged) else type(damage).__name__  # sqlite3 quotes what it found
+            raise lost(f"{self.database} ({words}); it can't be renamed: {error.strerror}") from damage
         # A kill from here on leaves no database but one that was set aside: the next opening goes on from there.
         self._set_rest_aside(set_aside)
         self._make(set_aside)

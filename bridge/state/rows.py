@@ -97,7 +97,7 @@ def read_snapshot(connection: sqlite3.Connection, directory: str) -> tuple[Snaps
         roster_checksum = _checksum_of(roster)
         checksum = _checksum(roster_checksum, parts)
     except (TypeError, struct.error) as error:  # a value is of another kind
-        raise Damaged(f"the users of the directory {directory} can't be read: {error}") from error
+        raise Damaged(f"the users of the directory {directory} can't be read: {type(error).__name__}") from error
     if len(roster) != row.user_count or checksum != row.checksum:
         raise Damaged(f"the users of the directory {directory} are not those that were written")
     guard = parse_guard(row.guard, parts)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from bridge.errors import ServiceError
+from bridge.errors import ServiceError, system_words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ async def ask_service(
             is_temporary=True,
         ) from error
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        detail = f"What listens at {socket} gave no answer: {error or type(error).__name__}."
+        detail = f"What listens at {socket} gave no answer: {_explain(error)}."
         raise ServiceError("no_answer", detail, is_temporary=True) from error
     if not isinstance(found, dict):
         raise ServiceError("no_answer", f"What listens at {socket} is no mailstore-bridge.", is_temporary=True)
@@ -55,3 +55,15 @@ async def ask_service(
             is_temporary=is_temporary,
         )
     return found
+
+
+def _explain(error: Exception) -> str:
+    """What was met, in words of our own: those of aiohttp quote whatever listens there."""
+    match error:
+        case TimeoutError():
+            return f"nothing came within {_TIMEOUT_S:g} s"
+        case aiohttp.ClientResponseError() | ValueError():
+            return "what came is no JSON over HTTP"
+        case OSError():
+            return system_words(error)
+    return "it closed the connection"

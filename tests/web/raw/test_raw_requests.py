@@ -21,6 +21,7 @@ from tests.web.raw.playing import Answer, Heard, play
 from tests.web.raw.site import Site, running_site
 from tests.web.raw.words import SECRETS
 
+pytestmark = pytest.mark.processes
 TABLES = (
     framing.SMUGGLING,
     framing.CHUNKING,
