@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bridge.demo import wire
 from bridge.syntax import ber
 from tests.faults.stages import Stage
 from tests.faults.turns import Action, Turn, result
@@ -67,4 +66,3 @@ def meaning_of(code: int) -> bool | None:
 
 
 RESULTS: dict[str, tuple[Action, int]] = {f"result-{code}": (end_with(code), code) for code in RESULT_CODES}
-PAGED = wire.PAGED_RESULTS

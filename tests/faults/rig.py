@@ -22,9 +22,9 @@ from tests.faults.stages import BARRED, EXCLUDED, GUESTS, INNER, PAGE_SIZE_COUNT
 from tests.faults.tls_faults import Contexts
 from tests.faults.turns import Turn, result
 from tests.support.bridges import CALLER, CALLER_PASSWORD, Client, configuration, running_bridge
-from tests.support.slapd import PEOPLE
+from tests.support.slapd import PEOPLE, READER_PASSWORD
 
-CONNECT_S, REQUEST_S, LISTING_S = 0.8, 1.2, 2.5
+CONNECT_S, REQUEST_S, LISTING_S = 1.0, 1.5, 3.0
 _CREDENTIALS = base64.b64encode(f"{CALLER}:{CALLER_PASSWORD}".encode()).decode()
 _HEADERS = {"Authorization": f"Basic {_CREDENTIALS}", "Content-Type": "application/x-www-form-urlencoded"}
 _MORE = "cache: {refresh_ahead: false, ttl: 0s}\nauth: {fast_refusals: true}"
@@ -48,8 +48,8 @@ class Rig:
     contexts: Contexts
     target: socket.socket
     """Where references lead."""
+    http: aiohttp.ClientSession
     client: Client = field(init=False)
-    http: aiohttp.ClientSession = field(init=False)
     hit_count: int = 0
     """How often the fault was met."""
     _old_sessions: set[FaultySession] = field(default_factory=set)
@@ -93,6 +93,13 @@ class Rig:
 
     async def log_in(self, user: str, password: str) -> Answer:
         return await self._post({"cmd": "auth", "user": user, "pass": password})
+
+    def find_in_log(self) -> list[str]:
+        """What must never be in a log: passwords, and errors of our own."""
+        log = self.client.log.getvalue()
+        secrets = (READER_PASSWORD, CALLER_PASSWORD, *(f"Pass-{uid}" for uid in USERS))
+        found = ["a password is in the log"] if any(secret in log for secret in secrets) else []
+        return found + ["an error of our own is in the log"] * ("request.failed" in log or "Traceback" in log)
 
     def referral_count(self) -> int:
         """How many connections have come to where references lead."""
@@ -183,16 +190,14 @@ def expected_users(case: Case) -> list[dict[str, object]]:
 
 
 @asynccontextmanager
-async def set_up(case: Case, folder: Path, contexts: Contexts, http: aiohttp.ClientSession) -> AsyncIterator[Rig]:
-    """The servers of a case run, and nothing is asked of them yet; `start_bridge` comes next."""
+async def set_up(case: Case, contexts: Contexts, http: aiohttp.ClientSession) -> AsyncIterator[Rig]:
+    """The servers of a case run, and nothing is asked of them yet; `bridge_of` comes next."""
     async with AsyncExitStack() as stack:
         target = stack.enter_context(closing(socket.create_server(("127.0.0.1", 0), backlog=128)))
         servers = [_server(case, contexts) for _ in range(case.server_count)]
         for server in servers:
             await stack.enter_async_context(server)
-        rig = Rig(case, servers, contexts, target)
-        rig.http = http
-        yield rig
+        yield Rig(case, servers, contexts, target, http)
 
 
 @asynccontextmanager

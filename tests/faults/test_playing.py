@@ -60,7 +60,7 @@ async def test_wrong_verdict_is_found(action: object, who: str, tmp_path: Path) 
 async def test_fault_that_is_never_met_is_found(tmp_path: Path) -> None:
     """A stage at which the bridge asks nothing tests nothing."""
     outcome = await play_alone(case_of(Mode.LIST, Stage.USER_BIND), tmp_path)
-    assert outcome.wrong == ["the fault was not met"]
+    assert (outcome.wrong, outcome.late) == ([], ["the fault was not met"])
 
 
 async def test_second_bind_is_found(tmp_path: Path) -> None:

@@ -106,15 +106,6 @@ def read_entry(data: bytes) -> tuple[str, list[tuple[str, list[bytes]]]] | None:
     return dn, found
 
 
-def answer_of(*messages: bytes) -> Action:
-    """Sends these bytes, whatever was asked."""
-
-    async def action(turn: Turn) -> None:
-        await turn.send(*messages)
-
-    return action
-
-
 def changing(change: Callable[[Turn, list[bytes]], Sequence[bytes]]) -> Action:
     """Sends what `change` makes of the right answer."""
 
