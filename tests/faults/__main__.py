@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.cases import all_cases, matching
+from tests.faults.cases import all_cases, matching, sample
 from tests.faults.running import Told, grouped, play_by_ids
 
 
@@ -68,12 +68,17 @@ def _numbers(tally: Tally) -> list[str]:
 @click.command()
 @click.argument("patterns", nargs=-1)
 @click.option("--list", "only_list", is_flag=True, help="Only name the cases.")
+@click.option(
+    "--sample", "sample_count", type=click.IntRange(1), help="Play about so many of them, always the same ones."
+)
 @click.option("--processes", default=os.cpu_count() or 1, show_default=True, help="How many work at the same time.")
-def main(patterns: tuple[str, ...], processes: int, *, only_list: bool) -> None:
+def main(patterns: tuple[str, ...], sample_count: int | None, processes: int, *, only_list: bool) -> None:
     """Play the fault matrix, or the cases whose id is or holds one of PATTERNS, or matches it (`*`)."""
     cases = matching(all_cases(), patterns)
     if not cases:
         raise click.ClickException("no case has such an id; --list names them")
+    if sample_count is not None:
+        cases = sample(cases, sample_count)
     if only_list:
         click.echo("\n".join(case.id for case in cases))
         return

@@ -119,4 +119,5 @@ def test_command_plays_what_it_is_told_and_says_what_came_of_it() -> None:
     played = runner.invoke(main, ["paging/control-missing/list/first-page", "--processes", "1"])
     assert (played.exit_code, "paging" in played.output) == (0, True)
     assert runner.invoke(main, ["--list", "floods/"]).output.startswith("floods/")
+    assert 8 <= len(runner.invoke(main, ["--list", "--sample", "10"]).output.splitlines()) <= 12
     assert runner.invoke(main, ["no such case"]).exit_code == 1
