@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "SECURITY.md", ROOT / "docs" / "nothing-lost.md")
+PAGES = (ROOT / "SECURITY.md", ROOT / "docs" / "nothing-lost.md", ROOT / "docs" / "reliability.md")
 NAMED = re.compile(r"`((?:\w+/)*\w*/?(?:test_\w+\.py)?)(?:::([\w…]+))?`")
 
 
