@@ -90,8 +90,6 @@ async def find_user(directory: DirectorySnapshots, user_name: str) -> Found:
     is_user = len(found.candidates) == 1 and bool(found.candidates[0].user_name)
     if is_user and len(source.directory.servers) == 1 and not directory.is_doubted:
         return found
-    if directory.last_good is None and not found.candidates:
-        found = await _find_at(directory, user_name, found.server, must_find=True)
     listed = find_holder(directory, user_name) or _find_nameless(directory, found)
     if listed is None:
         is_certain = bool(found.candidates) or source.finds_by_user_name

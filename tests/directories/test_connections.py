@@ -207,21 +207,6 @@ async def test_lost_session_costs_nobody_a_login_where_groups_are_asked(
             assert client.service.bridge.directories["company"].source.asks_groups
 
 
-async def test_lost_session_costs_nobody_a_login_where_nothing_was_listed_yet(
-    start_slapd: StartSlapd, tmp_path: Path
-) -> None:
-    """No listing tells who exists, so that no absence is believed on the word of a kept connection alone."""
-    slapd = start_slapd([person(uid) for uid in USERS])
-    async with LdapProxy(("127.0.0.1", slapd.port)) as proxy:
-        async with running_bridge(configuration(proxy.url, tmp_path, directory=TIMEOUTS)) as client:
-            assert await client.auth("anna", "Pass-anna")
-            assert client.service.bridge.directories["company"].last_good is None
-            proxy.answer_searches(0, which="existing")
-            for uid in USERS:
-                assert await client.auth(uid, f"Pass-{uid}")
-            assert not await client.auth("nobody", "Pass-anna")
-
-
 async def test_empty_answer_for_a_name_that_is_not_listed_is_believed_at_once(
     start_slapd: StartSlapd, tmp_path: Path
 ) -> None:
