@@ -328,7 +328,6 @@ async def measure(count: int, *, fast_refusals: bool) -> tuple[float, float]:
     store = small_directory(*uids, "held")
     async with FaultyServer(store, on_bind=slow(0.05)) as server:
         async with setting([server], fast_refusals=fast_refusals, bind_connection_count=10) as found:
-            await found.bridge.refresh("a")  # before the first listing nobody is unknown without a second look
             await asyncio.gather(*(found.auth(uid, "known") for uid in uids[:10]))
             for number in range(4):
                 await found.auth("held", f"wrong{number}")
