@@ -11,10 +11,12 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 import pytest
+import trustme
 
 from bridge.cli.main import commands
 from tests.faults.server import FaultyServer, small_directory
@@ -115,6 +117,11 @@ def run_without_anything(produced: Produced, folder: Path) -> None:
     names = ("check", "diff", "list", "refresh", "removals show", "status", "throttle show")
     more = (("auth", "anna"), ("removals approve", "0123"), ("removals reset", "--yes"), ("throttle clear", "anna"))
     run(produced, file, *((name,) for name in names), *more)
+    expired = trustme.CA().issue_cert("127.0.0.1", not_after=datetime.now(UTC) - timedelta(days=1))
+    (folder / "expired.pem").write_bytes(expired.private_key_and_cert_chain_pem.bytes())
+    tls = f'server: {{tls: {{certificate_file: {folder}/expired.pem, key_file: {folder}/expired.pem}}, listen: "'
+    file.write_text(text.replace('server: {listen: "', tls))
+    run(produced, file, ("check --offline",))
 
 
 async def serve_and_demo(produced: Produced, folder: Path) -> None:
