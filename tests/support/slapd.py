@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import os
+import random
 import shutil
 import socket
 import subprocess
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -26,6 +28,8 @@ _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 _ACCESS = f'access to * by dn.exact="{READER}" read by anonymous auth by * none'
 
+_CHANCE = random.SystemRandom()  # not what hypothesis begins anew for each test
+
 Entry = tuple[str, Mapping[str, Sequence[str | bytes]]]
 
 
@@ -38,10 +42,12 @@ def require(program: str) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+    """A port at which nothing listens, below those that the system gives to whoever connects somewhere (ip(7))."""
+    while True:
+        port = _CHANCE.randrange(20_000, 32_000)
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 def to_ldif(entries: Iterable[Entry]) -> str:

@@ -34,6 +34,7 @@ from tests.support.floods import (
     resident_kib,
 )
 from tests.support.serve_process import ServeProcess
+from tests.support.slapd import free_port
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.processes
@@ -107,13 +108,6 @@ async def serving(
                 yield found
             finally:
                 found.caller.close()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 @pytest.fixture(params=["plain", "tls"])
