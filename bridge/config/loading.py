@@ -170,7 +170,7 @@ def _explain(detail: ErrorDetails) -> tuple[Path, str]:
     """Where a fault is and what it is, in our words."""
     path = tuple(detail["loc"])
     found, context = detail["input"], detail.get("ctx", {})
-    is_secret = not _NOT_SHOWN.isdisjoint(path) and path[-1] != "username"
+    is_secret = any(part in _NOT_SHOWN for part in path) and path[-1] != "username"
     shown = "" if is_secret or isinstance(found, dict | list | tuple) else f", got {_show(found)}"
     match detail["type"]:
         case "missing":
