@@ -43,6 +43,8 @@ class SearchRequest:
     attributes: tuple[str, ...]
     size_limit_count: int = 0
     """0 asks for no limit."""
+    shown: tuple[str, ...] = ()
+    """Attributes, in lower case, that every entry shows; a kept connection that hides one is not believed alone."""
 
 
 class Entry(NamedTuple):  # made for each user of each listing, in half the time of a frozen dataclass

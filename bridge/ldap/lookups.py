@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from bridge.ldap.service_account import ServiceAccount
     from bridge.ldap.settings import LdapSettings, ServerAddress
 
+_HIDDEN = -1
+"""No result code: an entry has come without what every entry shows."""
 _PATIENCE = 0.5
 """The part of a request's time after which a silent connection is no longer waited for alone."""
 
@@ -129,7 +131,7 @@ class LookupConnections:
         """What waits to be closed until its last look-ups have had their time."""
         self._used_at_s: dict[ServerAddress, float] = {}
         self._confirmed: dict[ServerAddress, int] = {}
-        """What a server says on new connections as well, since its last success: asking anew would not help."""
+        """What is wrong on new connections as well, since a server's last good answer: asking anew would not help."""
         self._sweep: asyncio.TimerHandle | None = None
 
     async def search(
@@ -154,12 +156,14 @@ class LookupConnections:
             if answer is None or is_last or answer.response.result_code not in OVERLOADED:
                 connection, _ = await self._connection(server)
                 answer, is_of_kept = await self._ask(connection, search), False
-        if _is_answer(answer, search):
+        doubt = _doubt(answer, search)
+        if doubt is None:
             if self._confirmed:
                 self._confirmed.pop(server, None)
+        elif not is_of_kept:
+            self._confirmed[server] = doubt
+        if _is_answer(answer, search):
             return await self._conclude(answer, search)
-        if not is_of_kept:
-            self._confirmed[server] = answer.response.result_code
         raise search_error(answer.response, answer.connection.peer, search)
 
     def retain(self, servers: Collection[ServerAddress]) -> None:
@@ -294,15 +298,25 @@ class LookupConnections:
 
         A new connection shows it; where one has said the same already, the answer is true.
         """
-        if _is_answer(answer, search):
+        doubt = _doubt(answer, search)
+        if doubt is None:
             return must_find and not answer.exchange.entries
-        return self._confirmed.get(server) != answer.response.result_code
+        return self._confirmed.get(server) != doubt
 
     def _retire_if_kept(self, server: ServerAddress, connection: Connection) -> None:
         """No further look-up uses this very connection; another one that has taken its place stays."""
         opening = self._openings.get(server)
         if opening is not None and opening.done() and (not _is_usable(opening) or opening.result() is connection):
             self.retire(server)
+
+
+def _doubt(answer: _Answer, search: SearchRequest) -> int | None:
+    """What a lost session may have caused: the result, or `_HIDDEN`; None where all is as it should be."""
+    if not _is_answer(answer, search):
+        return answer.response.result_code
+    entries = answer.exchange.entries
+    is_whole = all(name in entry.attributes for entry in entries for name in search.shown)
+    return None if is_whole else _HIDDEN
 
 
 def _is_answer(answer: _Answer, search: SearchRequest) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -317,6 +318,41 @@ async def test_reconnections_are_one_for_each_server_however_many_ask() -> None:
         outcomes = await asyncio.gather(*(found.auth(name, f"Pass-{name}") for name in NAMES * 4))
         assert outcomes == ["a"] * 20
         assert len(sessions) == 2
+
+
+@pytest.mark.parametrize("hidden", ["entryUUID", "uid"])
+async def test_session_that_shows_less_than_before_is_asked_for_again_on_a_new_connection(hidden: str) -> None:
+    """A kept connection is not bound any more as whom it was: the id is hidden from it, or the user name.
+
+    A server that hides it from new connections as well has no further ones opened for that.
+    """
+    store, old = small_directory(*NAMES), set[Session]()
+
+    async def on_search(session: Session, message: wire.Message, request: wire.ReceivedSearch) -> bool:
+        if session in old:
+            entry = store.find(request.base if request.scope == 0 else f"uid=anna,{PEOPLE}")
+            assert entry is not None
+            shown = [(name, values) for name, values in entry.attributes.items() if name.lower() != hidden.lower()]
+            session._writer.write(wire.write_entry(message.id, entry.dn, shown))
+            session._writer.write(wire.write_result(message.id, wire.SEARCH_DONE, 0))
+        return session in old
+
+    async with FaultyServer(store) as server, setting([server], login_template=BY_MAIL_TOO) as found:
+        server.on_search = on_search
+        await found.bridge.list_users("/m", compressed=False)
+        for name in ("anna", "anna@example.com"):
+            assert await found.auth(name, "Pass-anna") == "a"
+            old |= server.sessions
+            connection_count = server.connection_count
+            assert await found.auth(name, "Pass-anna") == "a"
+            assert server.connection_count == connection_count + 1
+        server.on_search = None
+        change(server, "anna", hidden)
+        connection_count = server.connection_count
+        for _ in range(3):
+            with suppress(BridgeError):
+                assert await found.auth("anna@example.com", "Pass-anna") is Rejection.NOT_LISTED
+        assert server.connection_count <= connection_count + 2
 
 
 async def test_directory_that_hangs_keeps_no_login_of_another_one_from_its_answer() -> None:

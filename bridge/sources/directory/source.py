@@ -82,6 +82,7 @@ class DirectorySource:
     """What a login reads of an entry."""
     _mark_names: tuple[str, ...] = field(init=False, repr=False)
     _failure_names: tuple[str, ...] = field(init=False, repr=False)
+    _shown_names: tuple[str, ...] = field(init=False, repr=False)
     _named_contexts: tuple[str, ...] | None = field(default=None, init=False, repr=False)
     _groups_read_at_s: float | None = field(default=None, init=False, repr=False)
     _reading_groups: _Reading | None = field(default=None, init=False, repr=False)
@@ -95,6 +96,8 @@ class DirectorySource:
         wanted = (*self._attributes, *states, *self.password_changed, *self.failure_marks)
         self.login_attributes = tuple({name.lower(): name for name in wanted}.values())
         self._mark_names = tuple(name.lower() for name in self.password_changed)
+        vital = (self.attribute_map.id_attribute, self.attribute_map.user_name_attribute)
+        self._shown_names = tuple({name.lower() for name in vital if name is not None})
         self._failure_names = tuple(name.lower() for name in self.failure_marks)
         self.finds_by_user_name = self.login_template in (None, self._default_template())
 
@@ -135,7 +138,7 @@ class DirectorySource:
         """
         both = And((self.filter, login_filter))
         limit = _CANDIDATES_MAX_COUNT if self.resolved_groups.is_walked else 2
-        return SearchRequest(base, self.scope, both, self.login_attributes, size_limit_count=limit)
+        return SearchRequest(base, self.scope, both, self.login_attributes, limit, self._shown_names)
 
     def without_groups(self, search: SearchRequest) -> SearchRequest:
         """A login search that finds people outside of the groups, too, and tells no more than whether there are any."""
@@ -149,7 +152,7 @@ class DirectorySource:
 
     def entry_search(self, dn: str) -> SearchRequest:
         """The search for one entry by its DN, if it is still one of the users."""
-        return SearchRequest(dn, Scope.BASE, self.filter, self.login_attributes, size_limit_count=2)
+        return SearchRequest(dn, Scope.BASE, self.filter, self.login_attributes, 2, self._shown_names)
 
     def login_search_by_id(self, base: str, user_id: str) -> SearchRequest:
         """The search for one user whose id is known, below one base. There must be an id attribute."""
