@@ -120,7 +120,7 @@ def explain_certificate_file(file: str, data: bytes) -> str | None:
 
 def explain_key_file(file: str, data: bytes) -> str | None:
     """What a file is instead of a private key in PEM, with what to do; None where it looks like one."""
-    content, new, old = recognise(data), _new_name(file), shlex.quote(file)
+    content, new, old = recognise(data), _new_name(file, is_key=True), shlex.quote(file)
     if "ENCRYPTED PRIVATE KEY" in content.labels or (content.has_key and b"Proc-Type: 4,ENCRYPTED" in data):
         return (
             "is encrypted with a pass phrase, which nobody can type here; "
@@ -174,7 +174,11 @@ def _explain_encoding(file: str, content: Content, wanted: str) -> str | None:
     return None
 
 
-def _new_name(file: str) -> str:
-    """The name of the PEM file that is made of another one."""
+def _new_name(file: str, *, is_key: bool = False) -> str:
+    """The name of the PEM file that is made of another one; a key gets another name than its certificate."""
     path = PurePath(file)
-    return shlex.quote(str(path.with_suffix(".pem") if path.suffix != ".pem" else path.with_stem(f"{path.stem}-new")))
+    if is_key and not path.stem.endswith("key"):
+        path = path.with_stem(f"{path.stem}-key")
+    elif path.suffix == ".pem":
+        path = path.with_stem(f"{path.stem}-new")
+    return shlex.quote(str(path.with_suffix(".pem")))

@@ -119,37 +119,37 @@ CHAINS = {
         "key_file",
         (
             "is a private key in DER, not in PEM; "
-            f"run: (umask 077; openssl pkey -inform DER -in rsa.der -out rsa.pem), {SERVICE}"
+            f"run: (umask 077; openssl pkey -inform DER -in rsa.der -out rsa-key.pem), {SERVICE}"
         ),
     ),
     ("cert.pem", "ec.der"): (
         "key_file",
-        f"is a private key in DER, not in PEM; run: (umask 077; openssl pkey -inform DER -in ec.der -out ec.pem), {SERVICE}",
+        f"is a private key in DER, not in PEM; run: (umask 077; openssl pkey -inform DER -in ec.der -out ec-key.pem), {SERVICE}",
     ),
     ("cert.pem", "encrypted.pem"): (
         "key_file",
         (
             "is encrypted with a pass phrase, which nobody can type here; "
-            f"run: (umask 077; openssl pkey -in encrypted.pem -out encrypted-new.pem), {SERVICE}"
+            f"run: (umask 077; openssl pkey -in encrypted.pem -out encrypted-key.pem), {SERVICE}"
         ),
     ),
     ("cert.pem", "old.pem"): (
         "key_file",
         (
             "is encrypted with a pass phrase, which nobody can type here; "
-            f"run: (umask 077; openssl pkey -in old.pem -out old-new.pem), {SERVICE}"
+            f"run: (umask 077; openssl pkey -in old.pem -out old-key.pem), {SERVICE}"
         ),
     ),
     ("cert.pem", "encrypted.der"): (
         "key_file",
         (
             "is an encrypted key in DER, not in PEM; "
-            f"run: (umask 077; openssl pkey -inform DER -in encrypted.der -out encrypted.pem), {SERVICE}"
+            f"run: (umask 077; openssl pkey -inform DER -in encrypted.der -out encrypted-key.pem), {SERVICE}"
         ),
     ),
     ("cert.pem", "both.p12"): (
         "key_file",
-        f"is a PKCS#12 file, not PEM; run: (umask 077; openssl pkcs12 -in both.p12 -nocerts -nodes -out both.pem), {SERVICE}",
+        f"is a PKCS#12 file, not PEM; run: (umask 077; openssl pkcs12 -in both.p12 -nocerts -nodes -out both-key.pem), {SERVICE}",
     ),
     ("cert.pem", "utf16.key"): (
         "key_file",
