@@ -25,6 +25,7 @@ def test_ids_are_unique() -> None:
     assert [found for found, count in Counter(case.id for case in _ALL).items() if count > 1] == []
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("cases", list(grouped(_chosen())), ids=lambda cases: cases[0].kind)
 async def test_faults_cost_nobody_a_list_or_a_verdict(cases: list[Case]) -> None:
     """Never a short list, a wrong verdict, a second bind, a followed referral, or a bridge that stays in trouble."""
