@@ -270,7 +270,9 @@ async def test_member_who_leaves_is_removed_with_the_reason(start_slapd: StartSl
 
 
 @pytest.mark.parametrize(
-    ("way", "kind"), [("", of_names), ("nested: false, way: member_of", of_names), ("", posix)], ids=str
+    ("way", "kind"),
+    [("", of_names), ("nested: false, way: member_of", of_names), ("", posix)],
+    ids=("member", "memberOf", "memberUid"),
 )
 @pytest.mark.parametrize("identity", ["", "attributes: {id: uid}"])
 async def test_members_who_leave_in_numbers_are_withheld(
