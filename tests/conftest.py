@@ -16,15 +16,6 @@ settings.register_profile("default", deadline=None, max_examples=60)
 settings.load_profile("default")
 
 StartSlapd = Callable[..., Slapd]
-_SHARED_SERVERS = ("samba", "ds389", "machine")
-"""Markers of tests that share a server, or a machine, that takes its time to start."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, where several processes run the tests, what shares a server, and the tests of each file."""
-    for item in items:
-        shared = next((name for name in _SHARED_SERVERS if item.get_closest_marker(name) is not None), None)
-        item.add_marker(pytest.mark.xdist_group(shared or item.path.stem))
 
 
 @pytest.fixture(scope="session")
