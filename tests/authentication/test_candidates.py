@@ -203,6 +203,21 @@ async def test_entry_that_does_not_show_its_id_is_an_error() -> None:
             await found.auth("anna", "Pass-anna")
 
 
+async def test_entry_that_shows_nothing_is_an_error_of_the_directory_and_not_ours() -> None:
+    """Neither its id nor its user name: it is not known whose entry it is, whatever else is missing."""
+
+    async def on_search(session: Session, message: wire.Message, _request: wire.ReceivedSearch) -> bool:
+        session._writer.write(wire.write_entry(message.id, f"uid=anna,{PEOPLE}", []))
+        session._writer.write(wire.write_result(message.id, wire.SEARCH_DONE, 0))
+        return True
+
+    async with FaultyServer(small_directory(*NAMES)) as server, setting([server]) as found:
+        await found.bridge.list_users("/m", compressed=False)
+        server.on_search = on_search
+        with pytest.raises(SearchInvalid, match="can't be told apart"):
+            await found.auth("anna", "Pass-anna")
+
+
 async def test_owner_of_a_user_name_is_found_among_many_who_share_it_as_an_address() -> None:
     """A look-up that is limited to two doesn't choose among those whom a login filter finds: the userName does."""
     store = small_directory()
