@@ -342,14 +342,17 @@ def judge_entry(source: DirectorySource, entry: Entry) -> Candidate:
     attribute_map, now_s = source.attribute_map, source.clock.now_s()
     rejection = attribute_map.account_rejection(entry, now_s)
     try:
-        user_id = attribute_map.id_of(entry)
-    except EntryUnusable as error:
-        refuse_undecided(error, entry, source)
-        raise
-    try:
         user = attribute_map.map_entry(entry).user
     except EntryUnusable as error:
         refuse_undecided(error, entry, source)
-        return Candidate(entry, user_id, "", rejection or Rejection.NOT_LISTED, is_listed=False)
+        return Candidate(entry, _id_of(source, entry), "", rejection or Rejection.NOT_LISTED, is_listed=False)
     is_listed = rejection is None or source.list_disabled or attribute_map.exclusion(entry, now_s) is None
     return Candidate(entry, user.id, user.user_name, rejection, is_listed)
+
+
+def _id_of(source: DirectorySource, entry: Entry) -> str:
+    try:
+        return source.attribute_map.id_of(entry)
+    except EntryUnusable as error:
+        refuse_undecided(error, entry, source)
+        raise
