@@ -69,6 +69,8 @@ class LineWriter:
                 self._lost_count = 0
         if is_free and lost_count:
             self.tell_lost(lost_count)
+            said, self._gathered = self._gathered, []  # it comes before what follows the gap
+            lines = said + lines
         data = memoryview("".join(lines).encode("utf-8", "backslashreplace"))
         if is_free:
             data = self._write_what_fits(data)
@@ -89,8 +91,10 @@ class LineWriter:
 
     def _queue(self, data: bytes, line_count: int) -> None:
         with self._lock:
-            # The first of it may be the rest of a line that has begun.
-            if self._backlog and self._backlog_bytes + len(data) > _BACKLOG_MAX_BYTES:
+            # The first of it may be the rest of a line that has begun. Behind a line that was lost, none comes before
+            # the one that says so: a reader would not see where they are missing.
+            is_full = self._backlog and self._backlog_bytes + len(data) > _BACKLOG_MAX_BYTES
+            if is_full or self._lost_count:
                 self._lost_count += line_count
                 return
             self._backlog.append(data)

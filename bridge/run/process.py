@@ -37,17 +37,22 @@ def tune_interpreter() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD_COUNT, 20, 50)
-    # glibc raises this by itself after the first large block was freed, and the next ones leave holes in the heap:
-    # a service that has refreshed three times would hold a third more.
-    with contextlib.suppress(AttributeError, OSError):  # musl has no mallopt(3)
-        c_library = ctypes.CDLL(None)
-        c_library.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
-        # Threads that work one after the other need no heap each, with holes of its own.
-        c_library.mallopt(_M_ARENA_MAX, 1)
+    tune_heap()
     # asyncio 3.11: each TLS connection has a buffer of 256 KiB from its first byte on, and a record has 16 KiB at most.
     asyncio.sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES
     # While a roster is sorted in its thread, the event loop waits for this long each time that it wakes up.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+
+
+def tune_heap() -> None:
+    """Has what is freed go back to the system, as far as may be."""
+    with contextlib.suppress(AttributeError, OSError):  # musl has no mallopt(3)
+        c_library = ctypes.CDLL(None)
+        # glibc raises this by itself after the first large block was freed, and the next ones leave holes in the heap:
+        # a service that has refreshed three times would hold a third more.
+        c_library.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+        # Threads that work one after the other need no heap each, with holes of its own.
+        c_library.mallopt(_M_ARENA_MAX, 1)
 
 
 def raise_descriptor_limit() -> None:

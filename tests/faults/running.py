@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import aiohttp
 
+from bridge.run.process import tune_heap
 from tests.faults.cases import Case, all_cases
 from tests.faults.playing import Outcome, play
 from tests.faults.tls_faults import Contexts
@@ -54,6 +55,7 @@ def grouped(cases: Sequence[Case]) -> Iterator[list[Case]]:
 
 async def play_group(cases: Sequence[Case]) -> list[Outcome]:
     """The outcomes of cases of one kind. Those that were late are played again, alone, twice at most."""
+    tune_heap()  # as the service does: a heap for each thread would keep what a flood has taken
     at_once = asyncio.Semaphore(_AT_ONCE_COUNTS.get(cases[0].kind, _AT_ONCE_COUNT))
     with TemporaryDirectory(prefix="faults-tls-") as folder:
         contexts = Contexts(Path(folder))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from bridge.ops.logs import make_logger
+from tests.support.waiting import until
 
 PADDING = "x" * 900
 
@@ -29,9 +31,9 @@ def is_waiting() -> bool:
     return any(thread.name == "log" for thread in threading.enumerate())
 
 
-def read_lines(reader: int, *, least: int = 1) -> list[dict[str, object]]:
-    """What can be read; waits until there are as many lines, and nothing more waits to be written."""
-    data, due_s = b"", time.monotonic() + 10
+def read_lines(reader: int, *, begun: bytes = b"", least: int = 1) -> list[dict[str, object]]:
+    """What can be read, behind what was; waits until there are as many lines, and nothing more waits to be written."""
+    data, due_s = begun, time.monotonic() + 10
     os.set_blocking(reader, False)
     while time.monotonic() < due_s:
         was_waiting = is_waiting()
@@ -63,6 +65,29 @@ async def test_nobody_waits_for_a_reader_that_has_stopped(pipe: tuple[int, int])
         (lost,) = (line for line in last if line["event"] == "log.lost")
         assert lost["line_count"] == 3000 - len(kept)
         assert [line["number"] for line in last if line["event"] == "line"] == [-1]
+
+
+async def test_reader_that_takes_a_little_sees_where_lines_are_lost(pipe: tuple[int, int]) -> None:
+    """Once lines are lost, none comes before the line that counts them, though there is room for one meanwhile."""
+    reader, writer = pipe
+    with os.fdopen(os.dup(writer), "w") as stream:
+        logger = make_logger("info", "json", stream, {})
+        for number in range(3000):
+            logger.info("line", number=number, padding=PADDING)
+            await asyncio.sleep(0)
+        begun = os.read(reader, 40_000)
+        await until(lambda: not select.select([], [writer], [], 0)[1])  # what waits has filled the pipe again
+        logger.info("line", number=-1)
+        await asyncio.sleep(0)
+        found = await asyncio.to_thread(read_lines, reader, begun=begun, least=1000)
+        logger.info("line", number=-2)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        found += await asyncio.to_thread(read_lines, reader, least=2)
+        told = [line.get("number", line["event"]) for line in found]
+        kept_count = told.index("log.lost")
+        assert told[:kept_count] == list(range(kept_count))
+        assert sorted(map(str, told[kept_count:])) == ["-2", "log.lost"]
 
 
 async def test_slow_reader_gets_every_line_whole_and_in_order(pipe: tuple[int, int]) -> None:
