@@ -8,7 +8,7 @@ import signal
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -65,21 +65,29 @@ class Gateway:
         self.mode = "pass"
         self.port = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: list[asyncio.StreamWriter] = []
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
-        self._writers.append(server_writer)
-        for source, sink in ((reader, server_writer), (server_reader, writer)):
-            task = asyncio.create_task(self._copy(source, sink, writer))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        writers = [writer]
+        try:
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+            writers.append(server_writer)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._copy(reader, server_writer, writer))
+                group.create_task(self._copy(server_reader, writer, writer))
+        except (OSError, asyncio.CancelledError):  # the server is down, and so is this; or all is over
+            pass
+        finally:
+            self._tasks.discard(task)
+            for each in writers:
+                each.transport.abort()
 
     async def _copy(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, client: asyncio.StreamWriter
     ) -> None:
-        try:
+        with suppress(ConnectionError):
             while data := await source.read(65536):
                 if self.mode == "reset":
                     client.transport.abort()
@@ -91,10 +99,7 @@ class Gateway:
                 else:
                     sink.write(data)
                     await sink.drain()
-        except ConnectionError:
-            pass
-        finally:
-            sink.close()
+        sink.close()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Gateway]:
@@ -104,11 +109,10 @@ class Gateway:
             yield self
         finally:
             server.close()
-            for task in tuple(self._tasks):
+            await asyncio.sleep(0.01)  # what was accepted begins: a task that is cancelled before closes nothing
+            for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            for writer in self._writers:  # a task that is cancelled before it has begun closes nothing
-                writer.transport.abort()
             await asyncio.sleep(0)
 
 

@@ -48,6 +48,7 @@ class RecordingProxy:
     async def __aexit__(self, *exception: object) -> None:
         assert self._server is not None
         self._server.close()
+        await asyncio.sleep(0.01)  # what was accepted begins: a task that is cancelled before closes nothing
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -56,21 +57,20 @@ class RecordingProxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        writers, back = [writer], None
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
-        except OSError:  # the server is down, and so is this
-            writer.transport.abort()
-            return
-        back = asyncio.create_task(_copy(server_reader, writer))
-        try:
+            writers.append(server_writer)
+            back = asyncio.create_task(_copy(server_reader, writer))
             await self._forward(reader, server_writer)
             await back
-        except (ConnectionError, asyncio.CancelledError):
-            back.cancel()
+        except (OSError, asyncio.CancelledError):  # the server is down, and so is this
+            if back is not None:
+                back.cancel()
         finally:
             self._tasks.discard(task)
-            server_writer.close()
-            writer.close()
+            for each in writers:
+                each.close()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         pending = bytearray()
