@@ -118,6 +118,8 @@ class Connection(asyncio.BufferedProtocol):
         """What to do where the server has said nothing yet, since it was connected or TLS was begun."""
         self.explain_alert: Callable[[ssl.SSLError], Words] | None = None
         """Has words for what ends TLS."""
+        self.on_silent_end: Callable[[], None] | None = None
+        """Called where the connection has ended and the server has said nothing yet."""
         self._greeted_count = 0
         """How often something had come before TLS was begun."""
         self.bound_for_s: float | None = None
@@ -289,6 +291,8 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone; asyncio calls this once."""
         self._poll = None
+        if self.on_silent_end is not None and not self._has_spoken:
+            self.on_silent_end()
         if isinstance(exc, ssl.SSLError) and self.explain_alert is not None:
             words = self.explain_alert(exc)
             self._fail(self.peer.unavailable(words.detail, remedy=words.remedy))

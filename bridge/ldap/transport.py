@@ -74,11 +74,11 @@ async def open_connection(settings: LdapSettings, server: ServerAddress) -> Conn
 
 async def _explain(error: OSError, stage: Stage, settings: LdapSettings, server: ServerAddress, due_s: float) -> Words:
     """What is wrong, in words."""
+    _suspect(settings)  # a server that takes another client certificate may say so by an alert, or by hanging up
     match error:
         case ssl.SSLCertVerificationError():
             return await _explain_certificate(error, settings, server, due_s)
         case ssl.SSLError():
-            _suspect(settings)  # a server that wants another client certificate says so by an alert
             return explain_tls_error(error, settings, server)
         case TimeoutError():
             return explain_timeout(stage, server, settings.connect_timeout_s)
@@ -100,6 +100,7 @@ class _Opening:
         self.connection = Connection(Peer(settings.directory, server.url), settings.limits)
         self.connection.silence_remedy = explain_silence(server, settings)
         self.connection.explain_alert = partial(explain_tls_error, settings=settings, server=server)
+        self.connection.on_silent_end = partial(_suspect, settings)  # with TLS 1.3 a refusal comes behind the handshake
         self.stage = Stage.NETWORK
         self._tls: ssl.SSLContext | None = None
         """By what the server is verified."""
