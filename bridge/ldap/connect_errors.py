@@ -34,7 +34,10 @@ _USE_TLS_PORT = (
     "as 389."
 )
 _USE_LDAPS = "A port that speaks TLS from the first byte, such as 636, needs ldaps:// instead of ldap://."
-_NO_CERTIFICATE = "The server may lack a certificate or its key; its own log says more."
+_NO_CERTIFICATE = (
+    "The server may lack a certificate or its key, or want a client certificate that it takes "
+    "(tls.client_certificate_file); its own log says more."
+)
 _SHOWN_BYTES_COUNT = 60
 _TLS_ALERT, _TLS_MAJOR = 0x15, 3  # RFC 8446 §5.1
 _MISTAKEN = frozenset(
@@ -143,7 +146,11 @@ def explain_tls_error(error: ssl.SSLError, settings: LdapSettings, server: Serve
         return Words(detail, f"Have the server speak TLS {wanted}{lower}.")
     if reason in _NOTHING_IN_COMMON:
         detail = "the server refuses TLS: it shares no cipher with this machine, or wants a client certificate"
-        return Words(detail, "Let the server take the ciphers that OpenSSL calls DEFAULT; its own log says more.")
+        remedy = (
+            "Let the server take the ciphers that OpenSSL calls DEFAULT, or show it a certificate that it takes "
+            "(tls.client_certificate_file); its own log says more."
+        )
+        return Words(detail, remedy)
     if reason in _WANTS_CERTIFICATE:
         return Words("the server wants a client certificate, and was shown none", _SHOW_CERTIFICATE)
     if reason in _REJECTS_CERTIFICATE:

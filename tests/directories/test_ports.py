@@ -66,6 +66,25 @@ async def test_openldap_that_wants_a_client_certificate_is_told(
 
 
 @pytest.mark.slapd
+async def test_openldap_that_wants_a_client_certificate_by_tls_1_2_is_told(
+    start_slapd: StartSlapd, make_certificate: Callable[..., tuple[Path, Path]], authority_file: Path
+) -> None:
+    """It hangs up in the middle of the handshake, as a server without a certificate does."""
+    settings = "TLSVerifyClient demand\nTLSCipherSuite NORMAL:-VERS-TLS1.3\n"
+    slapd = start_slapd(certificate=make_certificate(), overlays=settings)
+    for server in (
+        ServerAddress("ldaps", "127.0.0.1", slapd.tls_port),
+        ServerAddress("ldap", "127.0.0.1", slapd.port, start_tls=True),
+    ):
+        error = await refusal(server, authority_file)
+        assert error.detail == "the server closed the connection when TLS was begun"
+        assert error.remedy.endswith(
+            "The server may lack a certificate or its key, or want a client certificate that it takes "
+            "(tls.client_certificate_file); its own log says more."
+        )
+
+
+@pytest.mark.slapd
 async def test_openldap_without_a_certificate_is_told(start_slapd: StartSlapd, authority_file: Path) -> None:
     """It doesn't know StartTLS then."""
     error = await refusal(ServerAddress("ldap", "127.0.0.1", start_slapd().port, start_tls=True), authority_file)

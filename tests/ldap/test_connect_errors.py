@@ -47,7 +47,14 @@ USE_TLS_PORT = (
     "as 389."
 )
 USE_LDAPS = "A port that speaks TLS from the first byte, such as 636, needs ldaps:// instead of ldap://."
-NO_CERTIFICATE = "The server may lack a certificate or its key; its own log says more."
+HUNG_UP = (
+    "The server may lack a certificate or its key, or want a client certificate that it takes "
+    "(tls.client_certificate_file); its own log says more."
+)
+NOTHING_IN_COMMON = (
+    "Let the server take the ciphers that OpenSSL calls DEFAULT, or show it a certificate that it takes "
+    "(tls.client_certificate_file); its own log says more."
+)
 SHOW = "Name a certificate that the server takes in tls.client_certificate_file, with its tls.client_key_file."
 
 
@@ -358,7 +365,7 @@ ANSWERING = {
     "ldaps, and HTTP answers": Answering(plain(HTTP), "ldaps", NO_TLS, USE_TLS_PORT),
     "ldaps, and SSH answers": Answering(plain(SSH), "ldaps", NO_TLS, USE_TLS_PORT),
     "ldaps, and LDAP answers": Answering(plain(says(bytes.fromhex(REFUSED[2]))), "ldaps", NO_TLS, USE_TLS_PORT),
-    "ldaps, and it hangs up": Answering(plain(HANGS_UP), "ldaps", CLOSED, f"{USE_TLS_PORT} {NO_CERTIFICATE}"),
+    "ldaps, and it hangs up": Answering(plain(HANGS_UP), "ldaps", CLOSED, f"{USE_TLS_PORT} {HUNG_UP}"),
     "ldaps, and it is silent": Answering(
         plain(stays_silent), "ldaps", "connected, but TLS was not agreed upon within 0.5 s", USE_TLS_PORT
     ),
@@ -412,7 +419,7 @@ ANSWERING = {
         plain(says(bytes.fromhex(REFUSED[52]))),
         "starttls",
         "StartTLS was refused: unavailable (52)",
-        NO_CERTIFICATE,
+        "The server may lack a certificate or its key; its own log says more.",
     ),
     "starttls is not wanted": Answering(
         plain(says(bytes.fromhex(REFUSED[53]))),
@@ -438,7 +445,7 @@ ANSWERING = {
         with_versions(V1_2, V1_2, "NULL-SHA256:@SECLEVEL=0"),
         "ldaps",
         "the server refuses TLS: it shares no cipher with this machine, or wants a client certificate",
-        "Let the server take the ciphers that OpenSSL calls DEFAULT; its own log says more.",
+        NOTHING_IN_COMMON,
     ),
     "client certificate wanted by TLS 1.3": Answering(
         wants_certificate(V1_3), "ldaps", NO_CERTIFICATE_SHOWN, SHOW, bind=True
@@ -447,7 +454,7 @@ ANSWERING = {
         wants_certificate(V1_2),
         "ldaps",
         "the server refuses TLS: it shares no cipher with this machine, or wants a client certificate",
-        "Let the server take the ciphers that OpenSSL calls DEFAULT; its own log says more.",
+        NOTHING_IN_COMMON,
     ),
     "client certificate of another authority": Answering(
         wants_certificate(V1_3, OTHER_ROOT),
