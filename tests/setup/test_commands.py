@@ -155,11 +155,19 @@ def test_commands_while_the_service_is_stopped(set_up: SetUp) -> None:
 
 
 def test_commands_while_the_directory_is_away(set_up: SetUp) -> None:
-    """Nobody is told that all is well."""
+    """Nobody is told that all is well, by systemd neither."""
     set_up.slapd.stop()
     try:
         for command, code in AWAY:
             expect(set_up, "mailstore-bridge", command, code, "Pass-anna\n")
+        set_up.machine.run("mailstore-bridge", "refresh")
+        wait_for_status(set_up, "Serving 1 endpoint: degraded: /mailstore: directory unavailable in company")
     finally:
         set_up.slapd.start()
     expect(set_up, "mailstore-bridge", "refresh", FINE)
+    wait_for_status(set_up, "Serving 1 endpoint: ok")
+
+
+def wait_for_status(set_up: SetUp, words: str) -> None:
+    """Return when `systemctl status` shows these words."""
+    set_up.machine.until(lambda: set_up.property_of_unit("StatusText") == words)

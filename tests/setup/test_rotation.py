@@ -140,9 +140,58 @@ def test_ca_file_and_certificate_of_the_directory(
     refresh(same_process)
 
 
+@pytest.fixture
+def shown(set_up: SetUp, make_certificate: Callable[..., tuple[Path, Path]], tmp_path: Path) -> Iterator[trustme.CA]:
+    """The authority of a certificate that is shown to the directory, which demands one."""
+    authority, before = trustme.CA(), set_up.machine.run("cat", f"{FOLDER}/config.yaml").stdout
+    show(set_up, make_certificate(signed_by=authority))
+    files = f"client_certificate_file: {FOLDER}/client.pem, client_key_file: {FOLDER}/client.key"
+    set_up.machine.shell(f"sed -i 's#ldap-ca.pem}}#ldap-ca.pem, {files}}}#' config.yaml", folder=FOLDER)
+    demand(set_up, tmp_path, authority)
+    set_up.machine.shell(f"systemctl restart {UNIT}")
+    yield authority
+    configure_directory(set_up, olcTLSVerifyClient="never")
+    replace_file(set_up, "config.yaml", before)
+    set_up.machine.shell(f"rm client.pem client.key; systemctl restart {UNIT}", folder=FOLDER)
+
+
+def test_client_certificate(
+    shown: trustme.CA, same_process: SetUp, make_certificate: Callable[..., tuple[Path, Path]], tmp_path: Path
+) -> None:
+    """The directory trusts the new one, too; then both files; then the directory trusts the new one alone."""
+    new = trustme.CA()
+    with Load(same_process) as load:
+        demand(same_process, tmp_path, shown, new)
+        refresh(same_process)
+        show(same_process, make_certificate(signed_by=new))
+        refresh(same_process)
+        load.go_on()
+        demand(same_process, tmp_path, new)
+        refresh(same_process)
+    show(same_process, make_certificate(signed_by=shown))
+    assert same_process.machine.run("mailstore-bridge", "refresh").returncode == 69  # which isn't trusted any more
+
+
+def show(set_up: SetUp, certificate: tuple[Path, Path]) -> None:
+    """Have the service show this certificate to the directory."""
+    for name, file in zip(("client.pem", "client.key"), certificate, strict=True):
+        replace_file(set_up, name, file.read_text())
+
+
+def demand(set_up: SetUp, folder: Path, *authorities: trustme.CA) -> None:
+    """Have the directory take connections with a certificate of one of them, and no others."""
+    file = folder / f"{len(list(folder.iterdir()))}.pem"  # under the same name it would not be read again
+    file.write_bytes(b"".join(authority.cert_pem.bytes() for authority in authorities))
+    configure_directory(set_up, olcTLSCACertificateFile=file, olcTLSVerifyClient="demand")
+
+
 def present(set_up: SetUp, certificate: tuple[Path, Path]) -> None:
     """Have the directory show this certificate to new connections."""
-    names = ("olcTLSCertificateFile", "olcTLSCertificateKeyFile")
-    changes = "-\n".join(f"replace: {name}\n{name}: {file}\n" for name, file in zip(names, certificate, strict=True))
+    configure_directory(set_up, olcTLSCertificateFile=certificate[0], olcTLSCertificateKeyFile=certificate[1])
+
+
+def configure_directory(set_up: SetUp, **values: str | Path) -> None:
+    """Change these settings of the directory while it runs."""
+    changes = "-\n".join(f"replace: {name}\n{name}: {value}\n" for name, value in values.items())
     account = ["-x", "-H", set_up.slapd.url, "-D", "cn=config", "-w", "config"]
     set_up.slapd._run("ldapmodify", *account, stdin=f"dn: cn=config\nchangetype: modify\n{changes}")
