@@ -299,3 +299,6 @@ async def test_check_compares_what_runs_with_the_files(tmp_path: Path) -> None:
             (tmp_path / "reader.password").touch()
             serve.send(signal.SIGHUP)
             await serve.wait_for("service.reloaded", 2)
+            code, output = await command(file, "check")
+            assert code == 78
+            assert f"server.tls.certificate_file: {pair[0]} holds a private key and no certificate" in output

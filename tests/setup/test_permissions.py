@@ -42,3 +42,19 @@ def test_check_of_root_judges_by_the_services_user(
         assert row["result"] == result
         assert words in row["message"]
         assert "chmod 640 /etc/mailstore-bridge/" in row["message"] + (row["remedy"] or "")
+
+
+def test_check_tells_what_the_running_service_cannot_use(set_up: SetUp) -> None:
+    """Written anew, and without its group's right to read it: the service goes on with what it had."""
+    old = set_up.caller_password
+    renew = "chmod 600 mailstore.password; echo renewed > mailstore.password; systemctl reload mailstore-bridge"
+    set_up.machine.shell(renew, folder=FOLDER)
+    try:
+        done = set_up.machine.run("mailstore-bridge", "check", "--json")
+    finally:
+        set_up.machine.run("tee", f"{FOLDER}/mailstore.password", stdin=f"{old}\n")
+        set_up.machine.shell(f"{PUT_RIGHT}; systemctl reload mailstore-bridge", folder=FOLDER)
+    messages = [row["message"] for row in json.loads(done.stdout)["checks"] if row["name"] == "file"]
+    (told,) = [message for message in messages if message.startswith("the running service uses an older")]
+    assert "as it can't use what stands there now: can't be read: Permission denied" in told
+    assert set_up.user_names() == ["anna", "bert", "carl"]
