@@ -159,7 +159,7 @@ class UnknownDirectory(RequestError):
     summary = "There is no such directory"
 
     def __init__(self, directory: object, known: Iterable[str]) -> None:
-        super().__init__(f"{directory}", remedy=f"There are {', '.join(known)}.")
+        super().__init__(f"{directory}", remedy=f"Known: {', '.join(known) or 'none'}.")
 
 
 class TooBusy(RequestError):

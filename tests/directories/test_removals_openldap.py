@@ -359,7 +359,7 @@ async def test_commands_speak_to_the_running_service(start_slapd: StartSlapd, tm
         code, output = await command(file, "status")
         assert "endpoint\t/mailstore\tok\n" in output
         code, output = await command(file, "refresh", "--directory", "nowhere")
-        assert (code, "There is no such directory: nowhere. There are company." in output) == (2, True)
+        assert (code, "There is no such directory: nowhere. Known: company." in output) == (2, True)
     code, output = await command(file, "status", "--json")
     assert (code, "No service listens" in output) == (69, True)
 
