@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.directory import LookUp
-from bridge.errors import DirectoryError, DirectoryUnavailable, EntryUnusable
+from bridge.errors import DirectoryError, DirectoryUnavailable
 from bridge.model import Rejection
 from bridge.removals.model import RemovalReason
 from bridge.roster.roster import fold_user_name
 from bridge.sources.directory.admission import admit
 from bridge.sources.directory.confirmation import confirm
-from bridge.sources.directory.listing import refuse_undecided
+from bridge.sources.directory.eligibility import Excluded, id_of, judge, make_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -211,8 +211,9 @@ async def _shows_others(
         shown = await _show(directory, other, server)
         if shown is None:
             continue
-        user = directory.source.attribute_map.map_entry(shown.candidates[0].entry).user
-        if not with_addresses or user.email_addresses or not other.email_addresses:
+        made = make_user(directory.source, shown.candidates[0].entry)
+        has_addresses = not isinstance(made, Excluded) and bool(made.user.email_addresses)
+        if not with_addresses or has_addresses or not other.email_addresses:
             return True
     return False
 
@@ -335,24 +336,15 @@ async def _explain_by_groups(found: Found, questions: _Questions, searches: Sequ
 
 
 def judge_entry(source: DirectorySource, entry: Entry) -> Candidate:
-    """Whom the entry makes, and whether its owner may log in.
+    """Whom the entry makes, and whether its owner may log in. Its groups were asked before.
 
     Raises `SearchInvalid` where nobody can say so: it doesn't show its id, or holds more than is read.
     """
-    attribute_map, now_s = source.attribute_map, source.clock.now_s()
-    rejection = attribute_map.account_rejection(entry, now_s)
-    try:
-        user = attribute_map.map_entry(entry).user
-    except EntryUnusable as error:
-        refuse_undecided(error, entry, source)
-        return Candidate(entry, _id_of(source, entry), "", rejection or Rejection.NOT_LISTED, is_listed=False)
-    is_listed = rejection is None or source.list_disabled or attribute_map.exclusion(entry, now_s) is None
-    return Candidate(entry, user.id, user.user_name, rejection, is_listed)
-
-
-def _id_of(source: DirectorySource, entry: Entry) -> str:
-    try:
-        return source.attribute_map.id_of(entry)
-    except EntryUnusable as error:
-        refuse_undecided(error, entry, source)
-        raise
+    now_s = source.clock.now_s()
+    rejection = source.attribute_map.account_rejection(entry, now_s)
+    made = judged = judge(source, entry, None, now_s)
+    if isinstance(judged, Excluded):
+        made = make_user(source, entry)  # whose name it would be
+    if isinstance(made, Excluded):
+        return Candidate(entry, id_of(source, entry), "", rejection or Rejection.NOT_LISTED, is_listed=False)
+    return Candidate(entry, made.user.id, made.user.user_name, rejection, is_listed=made is judged)

@@ -13,7 +13,7 @@ from bridge.directory import Scope
 from bridge.errors import DirectoryError, DirectoryUnavailable, EntryUnusable
 from bridge.removals.model import Finding, RemovalReason
 from bridge.roster.roster import fold_user_name
-from bridge.sources.directory.listing import refuse_undecided
+from bridge.sources.directory.eligibility import Excluded, judge
 from bridge.syntax.filters import And, Present, attributes_of, render_filter
 
 if TYPE_CHECKING:
@@ -145,18 +145,11 @@ class Confirmation:
 
     def _judge(self, entry: Entry) -> Finding:
         """Why an entry that matches makes no user, if so."""
-        source = self._source
-        absence = self._groups.absence(entry) if self._groups.is_walked else None
-        if absence is not None:
-            return Finding(RemovalReason.GROUP, absence)
-        rejection = None if source.list_disabled else source.attribute_map.exclusion(entry, source.clock.now_s())
-        if rejection is not None:
-            return Finding(RemovalReason.DISABLED, rejection.value)
-        try:
-            user = source.attribute_map.map_entry(entry).user
-        except EntryUnusable as error:
-            refuse_undecided(error, entry, source)
-            return Finding(RemovalReason.UNUSABLE, f"{error.reason}: {error.detail}" if error.detail else error.reason)
+        walked = self._groups if self._groups.is_walked else None
+        judged = judge(self._source, entry, walked, self._source.clock.now_s())
+        if isinstance(judged, Excluded):
+            return Finding(judged.removal, judged.words)
+        user = judged.user
         self.shown[user.id] = user
         if fold_user_name(user.user_name) in self._contested:
             return Finding(RemovalReason.NAME_TAKEN, f"more than one entry claims the user name {user.user_name}")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from bridge.errors import (
     DirectoryError,
     DirectoryUnavailable,
-    EntryUnusable,
     NoReplica,
     RemovalsRefused,
     SearchIncomplete,
@@ -22,6 +21,7 @@ from bridge.errors import (
 )
 from bridge.model import Report, Skipped
 from bridge.roster.builder import RosterBuilder
+from bridge.sources.directory.eligibility import Excluded, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -243,47 +243,16 @@ def _map_users(
     entries: Sequence[Entry], source: DirectorySource, groups: ResolvedGroups, tally: _Tally
 ) -> Iterator[User]:
     """The users that the entries make; who makes none is counted."""
-    attribute_map, list_disabled = source.attribute_map, source.list_disabled
-    now_s = source.clock.now_s()
-    is_walked = groups.is_walked
+    now_s, walked = source.clock.now_s(), groups if groups.is_walked else None
     for entry in entries:
-        if is_walked and groups.absence(entry) is not None:
+        judged = judge(source, entry, walked, now_s)
+        if isinstance(judged, Excluded):
+            if judged.reason:
+                tally.add(judged.reason, entry.dn)
             continue
-        rejection = None if list_disabled else attribute_map.exclusion(entry, now_s)
-        if rejection is not None:
-            tally.add(rejection.value, entry.dn)
-            continue
-        try:
-            user, remarks = attribute_map.map_entry(entry)
-        except EntryUnusable as error:
-            refuse_undecided(error, entry, source)
-            tally.add(error.reason, entry.dn)
-            continue
-        for remark in remarks:
+        for remark in judged.remarks:
             tally.add(remark, entry.dn)
-        yield user
-
-
-_UNDECIDED = {
-    "id_missing": (
-        "an entry can't be told apart from others",
-        "Let the service account read the id attribute, or set attributes.id to one that it can read.",
-    ),
-    "too_many_values": (
-        "an entry holds more than is read of one user",
-        "Take values away from this entry, or leave it out by users.filter.",
-    ),
-}
-"""By the reason of an unusable entry that may be a listed user's all the same: what happened, and what to do."""
-
-
-def refuse_undecided(error: EntryUnusable, entry: Entry, source: DirectorySource) -> None:
-    """Raise `SearchInvalid` where nobody can say which user the entry makes, so that nobody is lost by it."""
-    if error.reason in _UNDECIDED:
-        happened, remedy = _UNDECIDED[error.reason]
-        raise SearchInvalid(
-            f"{happened}: {error.detail}", subject=entry.dn, directory=source.name, remedy=remedy
-        ) from error
+        yield judged.user
 
 
 def _refuse_if_short(source: DirectorySource, report: Report) -> None:
