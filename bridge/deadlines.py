@@ -17,6 +17,8 @@ ANSWER_S = 10.0
 """For the answer to a login over HTTP: a person waits for it."""
 LOGIN_S = 9.0
 """For a login inside of that. A look-up and a bind, one after the other, must fit into it."""
+VERDICT_S = 8.4
+"""For a verdict inside of that: what a refusal lasts beyond it, so that its time tells nothing, takes half a second."""
 GROUPS_S = 6.0
 """For groups that are read anew at a login: what is left is for another server, and for the bind."""
 LIST_ANSWER_S = 90.0

@@ -14,7 +14,7 @@ from bridge.authentication.evidence import find_evidence
 from bridge.authentication.selection import Selection, wait_for
 from bridge.authentication.throttle import Permission
 from bridge.authentication.user_binds import too_many_unknown
-from bridge.deadlines import LOGIN_S, Deadlines
+from bridge.deadlines import LOGIN_S, VERDICT_S, Deadlines
 from bridge.errors import BridgeError, DirectoryUnavailable, OutcomeUnknown
 from bridge.events import UserAuthenticated
 from bridge.model import Accepted, Rejected, Rejection, Secret
@@ -124,7 +124,8 @@ class Authenticator:
         if not _can_be_carried(user_name, password):
             return _Decision(Rejected(Rejection.IMPOSSIBLE))
         if not user_name:
-            return await self._bind_nobody(self._stand_in_for(user_name), password, Rejected(Rejection.UNKNOWN_USER))
+            verdict = Rejected(Rejection.UNKNOWN_USER)
+            return await self._bind_nobody(self._stand_in_for(user_name), password, verdict, began_s)
         failed: set[str] = set()
         while True:
             try:
@@ -147,12 +148,13 @@ class Authenticator:
         found, late = await self.selection.find(user_name)
         if not found.candidates:
             verdict = Rejected(found.reason)
-            decision = await self._bind_nobody(self._stand_in_for(user_name), password, verdict)
+            decision = await self._bind_nobody(self._stand_in_for(user_name), password, verdict, began_s)
             return decision._replace(detail=found.detail)
         source = found.directory.source
         if len(found.candidates) > 1:
             names = " and ".join(candidate.entry.dn for candidate in found.candidates)
-            decision = await self._bind_nobody(source, password, Rejected(Rejection.AMBIGUOUS_USER, source.name))
+            verdict = Rejected(Rejection.AMBIGUOUS_USER, source.name)
+            decision = await self._bind_nobody(source, password, verdict, began_s)
             await wait_for(late)
             return decision._replace(detail=f"the name belongs to {names}")
         decision = await self._bind_user(found, user_name, password, began_s)
@@ -169,7 +171,7 @@ class Authenticator:
         attempt = self._binds.throttle.identify((source.name, user_id), user_name, password, found.server, state)
 
         async def prove() -> Evidence:
-            return await find_evidence(source, entry.dn, state, found.server)
+            return await find_evidence(source, entry.dn, state, found.server, timeout_s=_left_s(began_s))
 
         await self._binds.budgets.learn(source)
         answer = await self._binds.bind(source.directory, entry.dn, password, attempt, started_s=began_s, prove=prove)
@@ -189,7 +191,9 @@ class Authenticator:
             self._binds.throttle.forget_successes(source.name, (user_id,))
         return _Decision(Rejected(reason, source.name, user_id), bind, asked=source.name)
 
-    async def _bind_nobody(self, source: DirectorySource, password: Secret, verdict: Rejected) -> _Decision:
+    async def _bind_nobody(
+        self, source: DirectorySource, password: Secret, verdict: Rejected, began_s: float
+    ) -> _Decision:
         """A bind that must fail, as neither time nor number may tell who exists.
 
         Security: the DN is random. One made of the user's text could be somebody outside of the users' filter, whose
@@ -198,7 +202,7 @@ class Authenticator:
         base = (await source.resolve_bases())[0]
         dn = f"cn={self._make_token()},{base}"
         bind = await source.directory.bind(dn, password)
-        await find_evidence(source, dn, None, bind.server)
+        await find_evidence(source, dn, None, bind.server, timeout_s=_left_s(began_s))
         return _Decision(verdict, bind, asked=source.name)
 
     def _stand_in_for(self, user_name: str) -> DirectorySource:
@@ -236,6 +240,11 @@ def _choose_reason(said: Rejection | None, candidate: Candidate, state: LoginSta
     if said is Rejection.ACCOUNT_LOCKED and state.bars:
         said = state.bars[0].rejection
     return shown if shown in _STATES else said or shown
+
+
+def _left_s(began_s: float) -> float:
+    """How long a login that began then may go on until its verdict is there."""
+    return began_s + VERDICT_S - time.monotonic()
 
 
 def _can_be_carried(user_name: str, password: Secret) -> bool:

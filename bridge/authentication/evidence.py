@@ -6,6 +6,7 @@ server that has refused, before anything is remembered.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.authentication.throttle import Outcome
@@ -34,12 +35,15 @@ class Evidence(NamedTuple):
 NOTHING_SHOWN = Evidence(Outcome.UNKNOWN)
 
 
-async def find_evidence(source: DirectorySource, dn: str, before: LoginState | None, server: str) -> Evidence:
+async def find_evidence(
+    source: DirectorySource, dn: str, before: LoginState | None, server: str, *, timeout_s: float
+) -> Evidence:
     """What the entry shows at the server that has just refused a password, beside what it showed `before`."""
     search = SearchRequest(dn, Scope.BASE, Present("objectClass"), source.login_attributes, size_limit_count=1)
     try:
-        found = await source.directory.look_up(search, server)
-    except DirectoryError:
+        async with asyncio.timeout(timeout_s):
+            found = await source.directory.look_up(search, server)
+    except (DirectoryError, TimeoutError):
         return NOTHING_SHOWN
     if before is None or not found.entries:
         return NOTHING_SHOWN

@@ -639,6 +639,20 @@ async def test_slow_server_that_answers_in_time_is_used(
         assert not found.is_set_aside(found.first)
 
 
+async def test_wrong_password_at_a_slow_server_is_told_within_the_time_of_the_login(
+    start_slapd: StartSlapd, tmp_path: Path
+) -> None:
+    """Look-up, bind and the look at the entry take 3.2 s each: what the entry shows is not waited for too long."""
+    async with setting(start_slapd, tmp_path, directory="timeouts: {connect: 3s, request: 4s}") as found:
+        found.first.delay(3.2)
+        answers = await asyncio.gather(found.try_login("anna", "wrong"), found.try_login("nobody", "wrong"))
+        assert answers == [(200, {"succeeded": False})] * 2
+        found.first.heal()
+        (shown,) = (each for each in found.client.service.bridge.remembered() if each.user_name == "anna")
+        assert (shown.failure_count, shown.unknown_count, shown.refused_count) == (0, 1, 0)
+        assert await found.client.auth("anna", "Pass-anna")
+
+
 async def test_search_is_sent_once_while_its_connection_shows_signs_of_life(
     start_slapd: StartSlapd, tmp_path: Path
 ) -> None:
