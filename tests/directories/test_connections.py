@@ -51,6 +51,7 @@ OTHER_REFUSALS = {
     "noSuchObject": 32,
     "inappropriateAuthentication": 48,
 }
+SIZE_LIMIT = {"sizeLimitExceeded": 4}
 
 
 class Setting:
@@ -435,7 +436,11 @@ async def test_server_that_is_well_again_is_asked_when_the_last_one_fails(
             assert await found.client.auth(uid, f"Pass-{uid}")
 
 
-@pytest.mark.parametrize("code", LOST_SESSION.values(), ids=LOST_SESSION.keys())
+@pytest.mark.parametrize(
+    "code",
+    (LOST_SESSION | OTHER_REFUSALS | SIZE_LIMIT).values(),
+    ids=(LOST_SESSION | OTHER_REFUSALS | SIZE_LIMIT).keys(),
+)
 async def test_fault_that_stays_at_one_server_sends_logins_to_the_next(
     start_slapd: StartSlapd, tmp_path: Path, code: int
 ) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.deadlines import LOGIN_S
 from bridge.demo import wire
 from bridge.demo.server import Session
 from bridge.directory import Scope, SearchRequest
@@ -216,7 +217,7 @@ async def test_list_of_two_directories_needs_both_or_one_that_was_listed_before(
 
 
 async def test_hanging_directory_delays_no_logins_of_another(start_slapd: StartSlapd, tmp_path: Path) -> None:
-    """It comes first, and those of the second log in at once all the same."""
+    """It comes first, and those of the second log in at once all the same, or are told that a password is wrong."""
     company, branch = start_slapd([person("anna")]), start_slapd([person("bert")])
     file = configuration(company.url, tmp_path, more="cache: {refresh_ahead: false}")
     text = file.read_text()
@@ -230,6 +231,10 @@ async def test_hanging_directory_delays_no_logins_of_another(start_slapd: StartS
             for _ in range(5):
                 assert await client.auth("bert", "Pass-bert")
             assert time.monotonic() - started_s < 5
+            for password in ("wrong", "another wrong one"):
+                started_s = time.monotonic()
+                assert not await client.auth("bert", password)
+                assert time.monotonic() - started_s < LOGIN_S
 
 
 @asynccontextmanager

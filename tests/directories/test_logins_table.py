@@ -351,7 +351,10 @@ async def test_binds_without_an_answer_end_in_an_error(server: LoginServer, tmp_
         found.proxy.heal()
         assert server.takes("mute", right("mute"))
         assert (await found.login("mute", right("mute")))[0] == "outcome_unknown"
-        found.clock.advance(31 * MINUTE_S)
+        found.clock.advance(10 * MINUTE_S)
+        status, headers = await found.client.headers(f"cmd=auth&user=mute&pass={right('mute')}")
+        assert (status, headers["retry-after"]) == (503, str(20 * 60))
+        found.clock.advance(21 * MINUTE_S)
         assert (await found.login("mute", right("mute")))[0] == "accepted"
         # Below the budget, a success forgets them at once.
         found.proxy.swallow_binds(only=server.dn("short").__eq__)
@@ -401,6 +404,7 @@ async def test_clock_that_is_set_changes_nothing(server: LoginServer, tmp_path: 
             assert (await found.login(uid, right(uid)))[0] == "held_back"
             assert found.client.last_login()["duration_ms"] >= 0
             assert found.bind_count() == binds
+            assert server.failures(uid) == server.budget_count
             found.clock.advance(6 * MINUTE_S)
             assert (await found.login(uid, right(uid)))[0] == "accepted"
 
@@ -434,7 +438,7 @@ async def test_names_and_passwords_that_servers_cut_are_sent_to_none(server: Log
             ("cut", "", "empty_password"),
         ):
             assert (await found.login(name, typed))[0] == reason
-        assert found.bind_count() == 0
+        assert found.bind_count() == server.failures("cut") == 0
         assert found.proxy is None or not found.proxy.requests
         assert (await found.login("cut", f" {password} "))[0] == "wrong_password"
         assert (await found.login("cut", password.swapcase()))[0] in ("wrong_password", "held_back")
@@ -483,21 +487,29 @@ async def test_listed_user_who_is_not_found_is_an_error(server: LoginServer, tmp
 
 
 @pytest.mark.slapd
-async def test_server_that_lags_behind_refuses_for_itself_alone(start_slapd: StartSlapd, tmp_path: Path) -> None:
-    """The second server has the old password still: what it refuses is accepted by the first one again."""
+@pytest.mark.parametrize("looks_up", [False, True], ids=["first is down", "first answers look-ups"])
+async def test_server_that_lags_behind_refuses_for_itself_alone(
+    start_slapd: StartSlapd, tmp_path: Path, *, looks_up: bool
+) -> None:
+    """The second server has the old password still: what it refuses is accepted by the first one again.
+
+    The first one takes no new connections, and may go on to answer look-ups: look-up and bind go to one server.
+    """
     options, ids = SlapdServer.options(POLICIES[3]), {"entryUUID": [str(uuid.uuid4())]}
     servers = []
     for password in ("the new one", "the old one"):
         entries = [*SlapdServer.entries(POLICIES[3]), person("anna", **ids, userPassword=[password])]
         servers.append(SlapdServer(start_slapd(entries, **options), POLICIES[3]))
     async with LdapProxy(servers[0].address) as first, LdapProxy(servers[1].address) as second:
-        file = servers[0].configure(tmp_path, f'{first.url}", "{second.url}')
+        file = servers[0].configure(tmp_path, f'{first.url}", "{second.url}', "pool: {reuse_binds: false}")
         async with running_bridge(file, ManualClock(time.time())) as client:
             found = Setting(servers[0], client, ManualClock(), first)
             assert (await found.login("anna", "the new one"))[0] == "accepted"
             first.stop_listening()
-            first.close_existing(rst=True)
+            if not looks_up:
+                first.close_existing(rst=True)
             assert (await found.login("anna", "the new one"))[0] == "wrong_password"
+            assert client.last_login()["server"] == second.url
             assert (await found.login("anna", "the new one"))[0] == "remembered_failure"
             assert client.last_login()["server"] is None
             first.listen_again()

@@ -240,6 +240,25 @@ async def test_mail_and_user_name_are_one_user(start_slapd: StartSlapd, tmp_path
         assert len(found.binds) == 5
 
 
+@pytest.mark.parametrize("owner_is_last", [True, False])
+async def test_owner_of_a_user_name_is_meant_though_others_have_it_as_an_address(
+    start_slapd: StartSlapd, tmp_path: Path, *, owner_is_last: bool
+) -> None:
+    """A look-up is limited to two, and the directory may send the owner last."""
+    sharing, owner = (
+        [person(f"z{number}", mail=["info"]) for number in range(2)],
+        person("info", mail=["i@example.com"]),
+    )
+    slapd = start_slapd([*sharing, owner] if owner_is_last else [owner, *sharing])
+    lines = 'login_filter: "(|(uid={user})(mail={user}))"'
+    async with running_bridge(configuration(slapd.url, tmp_path, directory=lines)) as client:
+        for _ in range(2):  # before the first listing, and after it
+            assert await client.auth("info", "Pass-info")
+            assert not await client.auth("info", "Pass-z0")
+            assert await client.auth("z0", "Pass-z0")
+            assert len(await client.list_users()) == 3
+
+
 async def test_composed_user_names_count_by_the_user(start_slapd: StartSlapd, tmp_path: Path) -> None:
     """Names that are made by a template are found through the last listing; what counts is the entry."""
     lines = 'attributes: {userName: "{uid}.{sn|lower}"}'

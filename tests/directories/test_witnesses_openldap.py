@@ -318,13 +318,15 @@ async def test_ids_that_have_changed_at_every_server_are_a_matter_of_the_guard(
 
 
 async def test_first_server_that_was_made_anew_is_no_witness(start_slapd: StartSlapd, tmp_path: Path) -> None:
-    """It has shown nine who are missing at the second, and is empty now: what it lacks proves nothing."""
+    """It has shown nine who are missing at the second, and is empty now: what it lacks proves nothing, of a login either."""
     first, second = start_slapd(people(range(39))), start_slapd(people(range(30)))
     file = of_servers(tmp_path, first.url, second.url)
     async with running_bridge(file) as client:
         assert len(await listed(client)) == 39
         first.stop()
         start_slapd(EMPTY, port=first.port)
+        assert await client.auth("u001", "Pass-u001")
+        assert client.last_login()["server"] == second.url
         assert len(await listed(client)) == 39
         report = client.last_refresh()
         assert (report["server"], report["witness_count"]) == (second.url, 9)

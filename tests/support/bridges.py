@@ -78,6 +78,13 @@ class Client:
         status, answer = await self.curl("-u", f"{CALLER}:{CALLER_PASSWORD}", "--data-binary", body)
         return status, json.loads(answer)
 
+    async def headers(self, body: str) -> tuple[int, dict[str, str]]:
+        """The status and the headers of an answer to the right caller, by their names in lower case."""
+        credentials = f"{CALLER}:{CALLER_PASSWORD}"
+        status, found = await self.curl("-u", credentials, "--data-binary", body, "-o", "/dev/null", "-D", "-")
+        lines = (line.partition(": ") for line in found.decode().splitlines())
+        return status, {name.lower(): value for name, sign, value in lines if sign}
+
     async def list_users(self) -> list[dict[str, Any]]:
         status, users = await self.post("cmd=list")
         assert status == 200, users
