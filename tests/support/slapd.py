@@ -100,6 +100,7 @@ class Slapd:
     skeleton: Sequence[Entry] = tuple(SKELETON)
     """What is there before the entries; a consumer that has all from its provider begins with nothing."""
     on_network: tuple[str, ...] = ()
+    address: str = "127.0.0.1"
     port: int = field(default_factory=free_port)
     tls_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
@@ -122,7 +123,7 @@ class Slapd:
 
     @property
     def url(self) -> str:
-        return f"ldap://127.0.0.1:{self.port}"
+        return f"ldap://{self.address}:{self.port}"
 
     @property
     def ldapi(self) -> str:
@@ -131,7 +132,7 @@ class Slapd:
     def start(self) -> None:
         urls = [self.url]
         if self.certificate is not None:
-            urls.append(f"ldaps://127.0.0.1:{self.tls_port}")
+            urls.append(f"ldaps://{self.address}:{self.tls_port}")
         urls.append(f"ldapi://{self.ldapi.replace('/', '%2F')}")
         log = (self.folder / "log").open("ab")
         program = [*self.on_network, require("slapd")]
