@@ -105,22 +105,25 @@ async def test_user_who_is_gone_at_every_server_is_unknown_and_the_log_says_why(
 @pytest.mark.parametrize("doubt", ["nobody is shown", "refresh failed", "many are missing"])
 async def test_absence_that_a_listing_would_not_believe_is_an_error(doubt: str) -> None:
     """Rights were taken from the service account, or the branch is empty: that is no wrong password."""
-    async with FaultyServer(small_directory(*NAMES)) as server, setting([server]) as found:
+    people = [f"user{number:02}" for number in range(20)]
+    async with FaultyServer(small_directory(*people)) as server, setting([server]) as found:
         await found.bridge.list_users("/m", compressed=False)
-        remove(server, "anna")
+        remove(server, "user00")
+        assert await found.auth("user00", "Pass-user00") is Rejection.UNKNOWN_USER, "one of twenty is believed"
+        bind_count = len(server.user_binds())
         if doubt == "refresh failed":
             found.bridge.directories["a"].failure = BridgeError("x")
         elif doubt == "many are missing":
-            remove(server, *NAMES[1:4])
+            remove(server, *(name for name in people[1:] if name not in ("user04", "user09", "user14")))
             found.clock.advance(1000.0)
             await found.bridge.refresh("a")
-            assert found.bridge.directories["a"].is_doubted is False, "four are no more than removals.max_count"
-            return
+            assert await found.auth("user04", "Pass-user04") == "a"
+            bind_count += 1
         else:
-            remove(server, *NAMES[1:])
+            remove(server, *people[1:])
         with pytest.raises(DirectoryUnavailable, match="listed is not found"):
-            await found.auth("anna", "Pass-anna")
-        assert server.user_binds() == []
+            await found.auth("user00", "Pass-user00")
+        assert len(server.user_binds()) == bind_count
 
 
 @pytest.mark.parametrize("is_listed_anew", [False, True], ids=["before the next listing", "after it"])
