@@ -93,8 +93,9 @@ class ServerEvents:
 
     # Restarts
 
-    def restarts_count(self) -> int:
-        return sum(self._world.counts[name] for name in self.restarts.values())
+    def server_restarts_count(self) -> int:
+        """Without those of the ways to the servers."""
+        return sum(self._world.counts[self.restarts[each]] for each in (self.restart_provider, self.restart_consumer))
 
     def rarest_restart(self) -> Event:
         """What was restarted least often by now."""
