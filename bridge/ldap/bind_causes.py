@@ -104,9 +104,9 @@ _DIGITS_MAX_COUNT = 10
 _MOST = 2**31 - 1
 _BEFORE_EXPIRATION, _GRACE_REMAINING = 0x80, 0x81
 
-_NAMES = re.compile(r"\[[^\]]*\]|(?<![\w.-])[\w.-]++=[^,\s]*+(?:,\s*+[\w.-]++=[^,\s]*+)*+")
+_NAMES = re.compile(r"\[[^\]]*+\]?|(?<![\w.-])[\w.-]++=[^,\s]*+(?:,\s*+[\w.-]++=[^,\s]*+)*+")
 # 389 DS 2.3 (measured; its PAM pass-through: pam_ptimpl.c) and FreeIPA (ipa_lockout.c, prepost.c) use sentences.
-_IS = r"\b(?:account|user|entry)\b(?: \([^)]*\))?(?: is| was| has been)?"
+_IS = r"\b(?:account|user|entry)\b(?: \([^()]*+\))?(?: is| was| has been)?"
 _STATES = (
     (
         re.compile(r"\block(?:ed|ed out|out)\b|\btoo many failed\b|\bretry limit\b", re.IGNORECASE),

@@ -60,6 +60,7 @@ def test_edirectory_names_the_cause_in_brackets(code: int, message: str, expecte
         answer(49, "wrong user name or password, or the account is locked"),
         answer(49, "cannot authenticate user uid=locked,dc=example,dc=com"),
         answer(49, "no match for user id [server unavailable data 51f], bind DN [uid=NDS error,dc=example,dc=com]"),
+        answer(49, "no match for user id [server unavailable data 51f"),
     ],
 )
 def test_result_49_without_another_cause_is_about_the_password(found: Response) -> None:

@@ -21,6 +21,7 @@ from bridge.config.values import (
 from bridge.demo import wire
 from bridge.directory import Entry, Scope, SearchRequest
 from bridge.errors import BridgeError
+from bridge.ldap.bind_causes import find_cause, find_state, speaks_of_credentials, speaks_of_trouble
 from bridge.ldap.connection import Peer
 from bridge.ldap.entries import EntryReader
 from bridge.ldap.messages import BIND_RESPONSE, read_reference, read_response
@@ -77,6 +78,7 @@ FRAGMENTS = [
     "is locked ",
     "too many ",
     "account is ",
+    "account (",
     "&a=b",
     "user=a&",
     ";range=0-1",
@@ -104,6 +106,12 @@ def read_bind_response(text: str) -> None:
     describe_result(response)
     search_error(response, PEER, SEARCH)
     judge_user_bind(response, PEER)
+
+
+def read_words(text: str) -> None:
+    """A server's own words, however long they are."""
+    for read in (find_cause, find_state, speaks_of_credentials, speaks_of_trouble):
+        read(text)
 
 
 def read_entry(text: str) -> Entry:
@@ -159,6 +167,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "fold_user_name": fold_user_name,
     "primary group": read_group_of,
     "bind response": read_bind_response,
+    "server's words": read_words,
     "entry": read_entry,
     "form": lambda text: parse_command(text.encode(), None),
     "form, user": lambda text: parse_command(b"cmd=auth&pass=x&user=" + text.encode(), None),
