@@ -62,6 +62,13 @@ class Serving:
     def resident_kib(self) -> int:
         return resident_kib(self.process.process.pid)
 
+    @property
+    def descriptor_limits(self) -> tuple[str, str]:
+        """The soft limit and the hard one."""
+        text = Path(f"/proc/{self.process.process.pid}/limits").read_text()
+        ((soft, hard),) = re.findall(r"Max open files +(\w+) +(\w+)", text)
+        return soft, hard
+
     def lines(self, event: str) -> list[dict[str, object]]:
         return [line for line in self.process.lines if line["event"] == event]
 
@@ -151,8 +158,12 @@ async def test_silent_connections_keep_nobody_out(tmp_path: Path, pair: tuple[tu
 async def test_limit_of_descriptors_is_not_reached(
     tmp_path: Path, pair: tuple[tuple[Path, Path] | None, Path], before: Sequence[str]
 ) -> None:
-    """1,140 connections where 1,024 descriptors are allowed: answered, and no error of accept(2) is logged."""
+    """1,140 connections where 1,024 descriptors are allowed: answered, and no error of accept(2) is logged.
+
+    The soft limit is raised to the hard one.
+    """
     async with serving(tmp_path, *pair, before=before) as found:
+        assert len(set(found.descriptor_limits)) == 1
         async with flood(found.port, 1140):
             assert [await found.caller.ask() for _ in range(5)] == [200] * 5
             assert await found.dropped("descriptors") == 0
