@@ -36,6 +36,7 @@ from bridge.errors import (
     UnknownDirectory,
 )
 from bridge.model import Accepted, Secret
+from bridge.syntax.controls import escape_controls
 
 if TYPE_CHECKING:
     from bridge.model import Verdict
@@ -169,7 +170,7 @@ def render_error(error: BridgeError, request_id: str) -> Reply:
     if status == 500:  # noqa: PLR2004 - what a bug is about is for the log alone
         fields["error"] = "internal"
     else:
-        fields["message"] = re.sub(r"[\x00-\x1f\x7f]+", " ", error.full_message)[:_MESSAGE_LIMIT_CHARACTERS]
+        fields["message"] = escape_controls(error.full_message)[:_MESSAGE_LIMIT_CHARACTERS]
     headers: tuple[tuple[str, str], ...] = ()
     if status == 401:  # noqa: PLR2004
         headers = (("WWW-Authenticate", CHALLENGE),)

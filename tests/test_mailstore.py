@@ -208,10 +208,12 @@ def test_render_error_says_when_to_come_again_where_that_is_known() -> None:
 
 
 def test_render_error_names_directory_server_cause_and_remedy_on_one_line() -> None:
-    """What the administrator reads in MailStore tells where to look; control characters are taken out."""
-    error = errors.DirectoryUnavailable("it\nbroke", directory="company", server="ldaps://dc1:636", remedy="Mend it")
+    """What the administrator reads in MailStore tells where to look; what a server has written there can be seen."""
+    said = "it\nbroke \x1b]0;x\x07 \x9b2J \u202egnp"
+    error = errors.DirectoryUnavailable(said, directory="company", server="ldaps://dc1:636", remedy="Mend it")
     message = json.loads(render_error(error, "x").body)["message"]
-    assert message == "The directory can't be asked (directory company, ldaps://dc1:636): it broke. Mend it."
+    shown = r"it\nbroke \x1b]0;x\x07 \x9b2J \u202egnp"
+    assert message == f"The directory can't be asked (directory company, ldaps://dc1:636): {shown}. Mend it."
     long = errors.DirectoryUnavailable("x" * 9000, directory="company")
     assert len(json.loads(render_error(long, "x").body)["message"]) == 2000
 
