@@ -9,19 +9,16 @@ import socket
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import click
 import pytest
 import trustme
 
-from bridge.cli.main import commands
 from tests.faults.server import FaultyServer, small_directory
 from tests.support.bridges import configuration, running_bridge
-from tests.support.many_commands import run_many
+from tests.support.many_commands import all_commands, run_many
 from tests.support.terminals import BRIDGE, on_terminal, with_shell
 
 pytestmark = pytest.mark.processes
@@ -42,19 +39,9 @@ def documented() -> Produced:
     return found
 
 
-def all_commands(group: click.Group, words: str = "") -> Iterator[str]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        if isinstance(command, click.Group):
-            yield from all_commands(command, f"{words}{name} ")
-        else:
-            yield f"{words}{name}"
-
-
 def test_every_command_stands_on_the_page() -> None:
     """Neither one that isn't documented nor one that isn't there."""
-    assert {name for name in documented() if "--" not in name} == set(all_commands(commands))
+    assert {name for name in documented() if "--" not in name} == set(all_commands())
 
 
 def run(produced: Produced, file: Path, *named: tuple[str, ...]) -> list[tuple[int, str, str]]:

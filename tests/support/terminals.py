@@ -60,18 +60,20 @@ def on_terminal(
     width: int = 80,
     environment: Mapping[str, str] | None = None,
     typed: str = "",
+    piped: str | None = None,
     stderr: bool = False,
 ) -> tuple[int, str]:
     """The exit code of a command, and what its output is on a terminal of so many columns.
 
-    With `stderr`, errors go there, too, and the progress of a listing, which moves the cursor.
+    With `stderr`, errors go there, too, and the progress of a listing, which moves the cursor. `piped` comes by a pipe,
+    as a password must that is there before it is asked for.
     """
     terminal = Terminal(width)
     inherited = {name: value for name, value in inherit().items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     terminal.type(typed)
     done = subprocess.run(
         [*BRIDGE, *arguments],
-        stdin=terminal.descriptor,
+        **({"stdin": terminal.descriptor} if piped is None else {"input": piped.encode()}),
         stdout=terminal.descriptor,
         stderr=terminal.descriptor if stderr else subprocess.DEVNULL,
         env={**inherited, "TERM": "xterm", **(environment or {})},
