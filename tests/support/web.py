@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -88,7 +89,7 @@ class Web:
 
 
 @asynccontextmanager
-async def serving(limits: WebLimits | None = None) -> AsyncIterator[Web]:
+async def serving(limits: WebLimits | None = None, tls: ssl.SSLContext | None = None) -> AsyncIterator[Web]:
     service, events, bugs = FakeService(), list[Event](), list[BaseException]()
     limits = replace(limits or WebLimits(), refused_pause_s=0.0)
     numbers = iter(range(1, 10_000))
@@ -102,7 +103,7 @@ async def serving(limits: WebLimits | None = None) -> AsyncIterator[Web]:
         report_bug=lambda _id, error: bugs.append(error),
     )
     listener = Listener(handler, limits, refuse=handler.refuse)
-    await listener.start((SocketAddress("127.0.0.1", 0),))
+    await listener.start((SocketAddress("127.0.0.1", 0),), tls)
     try:
         yield Web(service, listener, events, bugs)
     finally:

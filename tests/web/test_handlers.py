@@ -7,6 +7,9 @@ import contextlib
 import gzip
 import json
 import re
+import ssl
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -158,11 +161,27 @@ async def test_slow_body_is_400_and_ends_the_connection() -> None:
         assert b"did not come within" in answer
 
 
-async def test_slow_reader_is_cut_off() -> None:
+Contexts = tuple[ssl.SSLContext | None, ssl.SSLContext | None]
+
+
+@pytest.fixture(params=["plain", "tls"])
+def contexts(
+    request: pytest.FixtureRequest, make_certificate: Callable[..., tuple[Path, Path]], authority_file: Path
+) -> Contexts:
+    """What the listener and its client speak TLS with; nothing for plain HTTP."""
+    if request.param == "plain":
+        return None, None
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*make_certificate())
+    return server, ssl.create_default_context(cafile=authority_file)
+
+
+async def test_slow_reader_is_cut_off(contexts: Contexts) -> None:
     """A client that doesn't take its answer doesn't keep it in our memory."""
-    async with serving(WebLimits(write_timeout_s=0.1)) as web:
+    server, client = contexts
+    async with serving(WebLimits(write_timeout_s=0.1), server) as web:
         web.service.body = b"x" * 20_000_000
-        reader, writer = await asyncio.open_connection("127.0.0.1", web.port, limit=1024)
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port, limit=1024, ssl=client)
         writer.write(request(b"cmd=list", AUTHORIZATION))
         await asyncio.sleep(0.5)
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
@@ -170,11 +189,12 @@ async def test_slow_reader_is_cut_off() -> None:
         writer.close()
 
 
-async def test_reader_of_many_small_answers_who_takes_none_is_cut_off() -> None:
+async def test_reader_of_many_small_answers_who_takes_none_is_cut_off(contexts: Contexts) -> None:
     """Nor does one that asks again and again without reading, whatever the size of the answers."""
-    async with serving(WebLimits(write_timeout_s=0.2)) as web:
+    server, client = contexts
+    async with serving(WebLimits(write_timeout_s=0.2), server) as web:
         web.service.body = b"x" * 30_000
-        reader, writer = await asyncio.open_connection("127.0.0.1", web.port, limit=1024)
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port, limit=1024, ssl=client)
         writer.write(request(b"cmd=list", AUTHORIZATION) * 5000)  # 150 MB, which no socket holds
         await asyncio.sleep(1.5)
         asked = len(web.service.asked)

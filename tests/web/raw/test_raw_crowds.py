@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.support.floods import client_hello, flood, many_descriptors, open_count
+from tests.support.floods import client_hello, flood, kept_flood, many_descriptors, open_count
 from tests.support.waiting import until
 from tests.web.raw.cases import GOOD, HEAD, VOICES, Case, Ending, Listener
 from tests.web.raw.neighbours import Neighbours
@@ -26,6 +27,7 @@ WITHOUT_TLS = [each for each in Listener if each is not Listener.TLS]
 PROBE = Case("a request that is right", (), (), Ending.OPEN)
 LARGE = {
     Listener.PLAIN: GOOD.replace(b"@AUTH@", b""),
+    Listener.TLS: GOOD.replace(b"@AUTH@", b""),
     Listener.ADMIN: b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
     Listener.CONTROL: b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n",
 }
@@ -43,13 +45,13 @@ async def site(
             yield found
 
 
-async def check_crowd(site: Site, listener: Listener, count: int, says: bytes) -> None:
+async def check_crowd(site: Site, crowd: AbstractAsyncContextManager[object]) -> None:
     """Everybody else is answered while the crowd is there; afterwards everything is as before."""
     site.forget()
     await until(lambda: site.connection_count() == 0, 5)
     tasks, descriptor_count = asyncio.all_tasks(), open_count()
     async with Neighbours(site) as neighbours:
-        async with neighbours.asking(), flood(site.place(listener), count, says=says):
+        async with neighbours.asking(), crowd:
             for each in (Listener.ADMIN, Listener.CONTROL):
                 heard = await play(site, each, PROBE)
                 assert [answer.status for answer in heard.answers] == [200]
@@ -68,16 +70,20 @@ async def check_crowd(site: Site, listener: Listener, count: int, says: bytes) -
 @pytest.mark.parametrize("listener", WITHOUT_TLS)
 async def test_crowd_that_goes_no_further_keeps_nobody_out(site: Site, listener: Listener, said: str) -> None:
     """The oldest ones go when there is no room for more."""
-    await check_crowd(site, listener, CROWD_COUNT, VOICES[listener].render(SAID[said]))
+    await check_crowd(site, flood(site.place(listener), CROWD_COUNT, says=VOICES[listener].render(SAID[said])))
 
 
 @pytest.mark.parametrize("says", [b"", b"\x16", client_hello()], ids=["nothing", "a byte", "a greeting"])
 async def test_crowd_that_does_not_end_its_handshake_keeps_nobody_out(site: Site, says: bytes) -> None:
     """They are counted before TLS costs anything."""
-    await check_crowd(site, Listener.TLS, CROWD_COUNT, says)
+    await check_crowd(site, flood(site.place(Listener.TLS), CROWD_COUNT, says=says))
 
 
-@pytest.mark.parametrize("listener", WITHOUT_TLS)
+@pytest.mark.parametrize("listener", Listener)
 async def test_callers_that_take_no_answer_keep_nobody_waiting(site: Site, listener: Listener) -> None:
-    """Each asks hundreds of times in one piece, and reads nothing."""
-    await check_crowd(site, listener, GREEDY_COUNT, VOICES[listener].render(LARGE[listener]) * ASKED_COUNT)
+    """Each asks hundreds of times in one piece, and reads nothing; over TLS nothing more than its first headers."""
+    says = VOICES[listener].render(LARGE[listener]) * ASKED_COUNT
+    if listener is Listener.TLS:
+        await check_crowd(site, kept_flood(site.tls.port, GREEDY_COUNT, says, site.trusted))
+    else:
+        await check_crowd(site, flood(site.place(listener), GREEDY_COUNT, says=says))
