@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -28,6 +29,7 @@ from bridge.config.schema import (
 )
 from bridge.config.values import ServerUrl, parse_domain, parse_fingerprint, parse_name_server, parse_server_url
 from bridge.deadlines import LIST_ANSWER_S, LOGIN_S
+from bridge.ldap.settings import DiscoverySettings, LdapSettings
 from bridge.mapping import AddressRules, AttributeMap, IdForm, MappingError, parse_item
 from bridge.mapping.addresses import fold_domain
 from bridge.sources.directory.groups import GroupRules, GroupWay
@@ -153,6 +155,18 @@ class DiscoverSection(Section):
             raise FaultError("scheme", "ldaps has no records of sites; remove it, and StartTLS is used")
         return self
 
+    def build(self, *, start_tls: bool, timeout_s: float) -> DiscoverySettings:
+        """Return how the servers are found; `timeout_s` is for one question."""
+        return DiscoverySettings(
+            domain=self.domain,
+            scheme=self.scheme,
+            start_tls=start_tls,
+            site=self.site,
+            allowed_domains=self.allow_domains,
+            nameservers=self.nameservers,
+            timeout_s=timeout_s,
+        )
+
 
 class DirectoryTls(Section):
     """How the certificates of the servers are checked."""
@@ -204,12 +218,23 @@ class BindSection(Section):
         return self
 
 
+def _default(name: str) -> Any:
+    """The default of a field of `LdapSettings`."""
+    return next(each.default for each in fields(LdapSettings) if each.name == name)
+
+
 class TimeoutsSection(Section):
     """How long is waited. Each is a total, and ends before the one around it: so the message says what was slow."""
 
-    connect_s: DurationS = Field(3.0, alias="connect", description="For a connection with TLS and bind.")
-    request_s: DurationS = Field(4.0, alias="request", description="For a look-up, and for a user bind.")
-    listing_s: DurationS = Field(80.0, alias="listing", description="For a listing of all users.")
+    connect_s: DurationS = Field(
+        _default("connect_timeout_s"), alias="connect", description="For a connection with TLS and bind."
+    )
+    request_s: DurationS = Field(
+        _default("request_timeout_s"), alias="request", description="For a look-up, and for a user bind."
+    )
+    listing_s: DurationS = Field(
+        _default("listing_timeout_s"), alias="listing", description="For a listing of all users."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -227,13 +252,17 @@ class TimeoutsSection(Section):
 class PoolSection(Section):
     """Connections for look-ups and user binds."""
 
-    size: int = Field(8, ge=1, le=1000, description="User binds at once.")
-    idle_s: DurationS = Field(60.0, alias="idle", description="How long an unused connection is kept.")
+    size: int = Field(_default("bind_connection_count"), ge=1, le=1000, description="User binds at once.")
+    idle_s: DurationS = Field(_default("idle_s"), alias="idle", description="How long an unused connection is kept.")
     max_age_s: DurationS = Field(
-        900.0, alias="max_age", description="How old a connection may become, a fifth more or less."
+        _default("max_age_s"), alias="max_age", description="How old a connection may become, a fifth more or less."
     )
-    queue: int = Field(64, ge=0, le=100_000, description="Requests that may wait; more are turned away.")
-    reuse_binds: bool = Field(True, description="Whether a connection is bound again for the next user.")
+    queue: int = Field(
+        _default("queue_limit_count"), ge=0, le=100_000, description="Requests that may wait; more are turned away."
+    )
+    reuse_binds: bool = Field(
+        _default("reuse_bind_connections"), description="Whether a connection is bound again for the next user."
+    )
 
 
 class GroupsSection(Section):
@@ -285,12 +314,19 @@ class AttributesSection(Section):
     email_addresses: Items | None = Field(None, alias="emailAddresses", description="All of them, in order.")
 
 
+_ADDRESSES = AddressRules()
+
+
 class EmailsSection(Section):
     """Which addresses are taken."""
 
     domains: Words = Field((), description="Only addresses in these domains; default: all.")
-    lowercase: bool = Field(False, description="Whether addresses are written in lower case.")
-    require: bool = Field(False, description="Whether somebody without an address is left out.")
+    lowercase: bool = Field(_ADDRESSES.lowercase, description="Whether addresses are written in lower case.")
+    require: bool = Field(_ADDRESSES.require, description="Whether somebody without an address is left out.")
+
+    def build(self) -> AddressRules:
+        """Return which addresses are taken."""
+        return AddressRules(frozenset(map(fold_domain, self.domains)), self.lowercase, self.require)
 
 
 def _let_be_a_word(schema: dict[str, Any]) -> None:
@@ -322,7 +358,9 @@ class DirectorySection(Section):
     bind: BindSection = Field(description="The service account.")
     timeouts: TimeoutsSection = Field(TimeoutsSection(), description="How long is waited.")
     pool: PoolSection = Field(PoolSection(), description="Connections for look-ups and user binds.")
-    page_size: int = Field(1000, ge=1, le=100_000, description="Entries that are asked for at once.")
+    page_size: int = Field(
+        _default("page_size_count"), ge=1, le=100_000, description="Entries that are asked for at once."
+    )
     referrals: Literal["error", "ignore"] = Field(
         "error", description="Never followed. ignore leaves out what they lead to; error refuses such a list."
     )
@@ -435,9 +473,7 @@ class DirectorySection(Section):
             user_name=tuple(map(parse_item, self.items("user_name"))),
             full_name=tuple(map(parse_item, self.items("full_name"))),
             email_addresses=tuple(map(parse_item, self.items("email_addresses"))),
-            addresses=AddressRules(
-                frozenset(map(fold_domain, self.emails.domains)), self.emails.lowercase, self.emails.require
-            ),
+            addresses=self.emails.build(),
             account_states=tuple(state.build() for state in self._preset.account_states),
         )
 

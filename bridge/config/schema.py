@@ -20,7 +20,14 @@ from pydantic import (
     model_validator,
 )
 
+from bridge.authentication.memories import ThrottleRules
 from bridge.config.values import ListenAddress, parse_duration_s, parse_listen_address
+from bridge.removals.model import RemovalPolicy
+from bridge.snapshots.policy import SnapshotPolicy
+from bridge.sources.directory.lockout import budget_of
+
+_SNAPSHOTS, _THROTTLE, _REMOVALS = SnapshotPolicy(), ThrottleRules(), RemovalPolicy()
+"""Where the defaults are said."""
 
 
 class FaultError(ValueError):
@@ -176,11 +183,17 @@ class EndpointSection(Section):
 class CacheSection(Section):
     """How long a listing is good for."""
 
-    ttl_s: DurationS = Field(300.0, alias="ttl", description="A younger listing is answered from memory.")
+    ttl_s: DurationS = Field(_SNAPSHOTS.ttl_s, alias="ttl", description="A younger listing is answered from memory.")
     stale_if_error_s: DurationS = Field(
-        86_400.0, alias="stale_if_error", description="A younger listing is answered while the directory fails."
+        _SNAPSHOTS.stale_if_error_s,
+        alias="stale_if_error",
+        description="A younger listing is answered while the directory fails.",
     )
     refresh_ahead: bool = Field(True, description="Renew listings before they expire, so that nobody waits.")
+
+    def build(self, removals: RemovalsSection) -> SnapshotPolicy:
+        """Return the rules for the snapshots of a directory that has these rules for removals."""
+        return SnapshotPolicy(self.ttl_s, self.stale_if_error_s, removals=removals.build())
 
 
 def _parse_failures(value: object) -> object:
@@ -203,7 +216,9 @@ class AuthSection(Section):
     """How wrong passwords are kept from locking accounts."""
 
     remember_failures_s: DurationS = Field(
-        1800.0, alias="remember_failures", description="A wrong password is refused again without a bind; 0s: never."
+        _THROTTLE.remember_failures_s,
+        alias="remember_failures",
+        description="A wrong password is refused again without a bind; 0s: never.",
     )
     max_failures: MaxFailures = Field(
         None,
@@ -211,30 +226,62 @@ class AuthSection(Section):
         "auto: one below what locks accounts in the directory, at most 4.",
         json_schema_extra={"default": "auto"},
     )
-    window_s: DurationS = Field(1800.0, alias="window", description="How long after the last wrong one they count.")
+    window_s: DurationS = Field(
+        _THROTTLE.window_s, alias="window", description="How long after the last wrong one they count."
+    )
     remember_successes_s: DurationS = Field(
-        0.0, alias="remember_successes", description="A right password is accepted again without a bind; 0s: never."
+        _THROTTLE.remember_successes_s,
+        alias="remember_successes",
+        description="A right password is accepted again without a bind; 0s: never.",
     )
     fast_refusals: bool = Field(
         False, description="Refuse without waiting as long as a bind takes; time then tells who exists."
     )
+
+    def build(self) -> ThrottleRules:
+        """Return what counts until a directory has shown its own rules."""
+        return ThrottleRules(
+            remember_failures_s=self.remember_failures_s,
+            max_failure_count=budget_of(self.max_failures, None),
+            window_s=self.window_s,
+            remember_successes_s=self.remember_successes_s,
+        )
 
 
 class RemovalsSection(Section):
     """When a listing that lacks users is not believed."""
 
     max_percent: float = Field(
-        10.0, ge=0, le=100, description="More removals than this part of the users are withheld, …"
+        _REMOVALS.max_percent, ge=0, le=100, description="More removals than this part of the users are withheld, …"
     )
-    max_count: int = Field(10, ge=0, description="… if they are more than this in number, too.")
-    window_s: DurationS = Field(86_400.0, alias="window", description="Removals within this time count together.")
+    max_count: int = Field(_REMOVALS.max_count, ge=0, description="… if they are more than this in number, too.")
+    window_s: DurationS = Field(
+        _REMOVALS.window_s, alias="window", description="Removals within this time count together."
+    )
     on_trip: Literal["withhold", "refuse"] = Field(
-        "withhold", description="withhold: the removals don't happen, the rest does; refuse: 503."
+        "refuse" if _REMOVALS.refuse else "withhold",
+        description="withhold: the removals don't happen, the rest does; refuse: 503.",
     )
-    grace_s: DurationS = Field(0.0, alias="grace", description="How long a missing user stays in the answer anyway.")
+    grace_s: DurationS = Field(
+        _REMOVALS.grace_s, alias="grace", description="How long a missing user stays in the answer anyway."
+    )
     min_users: int = Field(0, ge=0, description="Fewer users than this are never right.")
-    allow_empty: bool = Field(False, description="Whether no users at all may be right.")
-    keep_user_names: bool = Field(False, description="Whether users keep the name under which they were first listed.")
+    allow_empty: bool = Field(_REMOVALS.allow_empty, description="Whether no users at all may be right.")
+    keep_user_names: bool = Field(
+        _REMOVALS.keep_user_names, description="Whether users keep the name under which they were first listed."
+    )
+
+    def build(self) -> RemovalPolicy:
+        """Return how much may be lost without asking."""
+        return RemovalPolicy(
+            max_percent=self.max_percent,
+            max_count=self.max_count,
+            window_s=self.window_s,
+            refuse=self.on_trip == "refuse",
+            grace_s=self.grace_s,
+            allow_empty=self.allow_empty,
+            keep_user_names=self.keep_user_names,
+        )
 
 
 class StateSection(Section):

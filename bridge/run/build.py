@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from bridge.authentication.budgets import Budgets
 from bridge.authentication.login_health import LoginHealth
-from bridge.authentication.memories import ThrottleRules
 from bridge.authentication.memory_throttle import MemoryThrottle
 from bridge.authentication.user_binds import UserBinds
 from bridge.certificates.contexts import client_context
@@ -22,13 +21,10 @@ from bridge.directory import Scope
 from bridge.errors import ConfigurationError
 from bridge.ldap.directory import LdapDirectory
 from bridge.ldap.service_secrets import RefusedSecrets
-from bridge.ldap.settings import DiscoverySettings, LdapSettings, SaslSettings, ServerAddress
-from bridge.removals.model import RemovalPolicy
+from bridge.ldap.settings import LdapSettings, SaslSettings, ServerAddress
 from bridge.renewal import Renewed
 from bridge.run.realms import find_realms
 from bridge.service import Bridge
-from bridge.snapshots.policy import SnapshotPolicy
-from bridge.sources.directory.lockout import budget_of
 from bridge.sources.directory.source import DirectorySource
 from bridge.web.addresses import UNIX, AllowedAddresses, Troublemakers
 from bridge.web.callers import Callers
@@ -43,6 +39,8 @@ if TYPE_CHECKING:
     from bridge.config.secret_files import SecretFile
     from bridge.config.yaml12 import Path
     from bridge.events import Observer
+    from bridge.ldap.settings import DiscoverySettings
+    from bridge.snapshots.policy import SnapshotPolicy
     from bridge.snapshots.store import SnapshotStore
     from bridge.web.limits import WebLimits
 
@@ -90,15 +88,7 @@ def _discovery(section: DirectorySection) -> DiscoverySettings | None:
     found = section.discover
     if found is None:
         return None
-    return DiscoverySettings(
-        domain=found.domain,
-        scheme=found.scheme,
-        start_tls=section.starttls != "off",
-        site=found.site,
-        allowed_domains=found.allow_domains,
-        nameservers=found.nameservers,
-        timeout_s=section.timeouts.connect_s,
-    )
+    return found.build(start_tls=section.starttls != "off", timeout_s=section.timeouts.connect_s)
 
 
 def _sasl(section: DirectorySection, position: int, key: SecretFile | None) -> SaslSettings | None:
@@ -205,20 +195,7 @@ def require_endpoint(loaded: Loaded, path: str) -> None:
 
 def snapshot_policy(configuration: Configuration, position: int) -> SnapshotPolicy:
     """For how long the directory at `position` is answered from a listing, and what may be missing from the next."""
-    removals = configuration.removals_of(configuration.directories[position])
-    return SnapshotPolicy(
-        ttl_s=configuration.cache.ttl_s,
-        stale_if_error_s=configuration.cache.stale_if_error_s,
-        removals=RemovalPolicy(
-            max_percent=removals.max_percent,
-            max_count=removals.max_count,
-            window_s=removals.window_s,
-            refuse=removals.on_trip == "refuse",
-            grace_s=removals.grace_s,
-            allow_empty=removals.allow_empty,
-            keep_user_names=removals.keep_user_names,
-        ),
-    )
+    return configuration.cache.build(configuration.removals_of(configuration.directories[position]))
 
 
 def make_bridge(loaded: Loaded, observe: Observer, store: SnapshotStore, clock: Clock | None = None) -> Bridge:
@@ -244,9 +221,7 @@ def make_bridge(loaded: Loaded, observe: Observer, store: SnapshotStore, clock: 
 
 def make_binds(auth: AuthSection, clock: Clock, realms: Mapping[str, str]) -> UserBinds:
     """What guards the user binds of every directory."""
-    budget_count = budget_of(auth.max_failures, None)
-    rules = ThrottleRules(auth.remember_failures_s, budget_count, auth.window_s, auth.remember_successes_s)
-    throttle = MemoryThrottle(rules, secrets.token_bytes(32), clock, realms)
+    throttle = MemoryThrottle(auth.build(), secrets.token_bytes(32), clock, realms)
     budgets = Budgets(throttle, clock, max_failure_count=auth.max_failures, window_s=auth.window_s)
     return UserBinds(throttle, LoginHealth(clock), budgets, fast_refusals=auth.fast_refusals)
 
