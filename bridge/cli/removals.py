@@ -15,12 +15,11 @@ from bridge.cli.output import is_terminal, note, print_json, say
 from bridge.cli.service_calls import ask_or_do, ask_or_look
 from bridge.cli.status import show_reports
 from bridge.cli.tables import Column, show_table
-from bridge.documents import render_removals
+from bridge.operations import Operations
 from bridge.syntax.controls import escape_controls
 
 if TYPE_CHECKING:
     from bridge.config.loading import Loaded
-    from bridge.service import Bridge
 
 _ROWS_MAX_COUNT = 200
 _COLUMNS = (
@@ -107,32 +106,17 @@ def _is_confirmed(names: list[str]) -> bool:
 
 def read_removals(loaded: Loaded) -> dict[str, Any]:
     """What is withheld."""
-
-    async def read(bridge: Bridge) -> dict[str, Any]:
-        loaded_ones = [await snapshots.load() for snapshots in bridge.directories.values()]
-        return render_removals(snapshot for snapshot in loaded_ones if snapshot is not None)
-
-    return ask_or_look(loaded, "/removals", read)
+    return ask_or_look(loaded, "/removals", Operations.removals)
 
 
 def approve_removals(loaded: Loaded, digest: str) -> dict[str, Any]:
     """What was approved; `report` is that of the refresh which has carried it out, or None."""
-
-    async def approve(bridge: Bridge) -> dict[str, Any]:
-        directory, count = await bridge.approve(digest)
-        return {"directory": directory, "digest": digest, "count": count, "report": None}
-
-    return ask_or_do(loaded, "/removals/approve", {"digest": digest}, approve)
+    return ask_or_do(loaded, "/removals/approve", {"digest": digest}, lambda operations: operations.approve(digest))
 
 
 def reset_removals(loaded: Loaded, directory: str) -> None:
     """The earlier listing of a directory is forgotten."""
-
-    async def reset(bridge: Bridge) -> dict[str, Any]:
-        await bridge.reset(directory)
-        return {"directory": directory}
-
-    ask_or_do(loaded, "/removals/reset", {"directory": directory}, reset)
+    ask_or_do(loaded, "/removals/reset", {"directory": directory}, lambda operations: operations.reset(directory))
 
 
 def show_removals(found: dict[str, Any]) -> None:

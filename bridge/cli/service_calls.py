@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.cli.drafts import open_draft
 from bridge.errors import ConfigurationError, ServiceError, StateUnavailable
 from bridge.events import RemovalsApproved, RemovalsReset
+from bridge.operations import Operations
 from bridge.ops.logs import log_observer, make_logger
 from bridge.run.build import make_bridge
 from bridge.run.paths import find_control_socket, owner_of, state_folder
@@ -22,10 +23,9 @@ if TYPE_CHECKING:
 
     from bridge.config.loading import Loaded
     from bridge.events import Event
-    from bridge.service import Bridge
     from bridge.snapshots.store import SnapshotStore
 
-    Work = Callable[[Bridge], Awaitable[dict[str, Any]]]
+    Work = Callable[[Operations], Awaitable[dict[str, Any]]]
 
 
 def ask(loaded: Loaded, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -105,6 +105,6 @@ async def _do(loaded: Loaded, work: Work, store: SnapshotStore) -> dict[str, Any
 
     bridge = make_bridge(loaded, observe, store)
     try:
-        return await work(bridge)
+        return await work(Operations(bridge))
     finally:
         await bridge.aclose()

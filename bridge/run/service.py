@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from bridge.certificates.contexts import CertificateError
 from bridge.errors import BridgeError, ConfigurationError
+from bridge.operations import Operations
 from bridge.ops.logs import log_observer, make_logger, route_library_logs
 from bridge.ops.metrics import metrics_observer, render_metrics, watch_snapshots, watch_tasks
 from bridge.ops.systemd import Notifier, describe_health
@@ -93,7 +94,7 @@ class Service:
         self.listener = Listener(handler, limits, self._places.make_pool("server"), handler.refuse)
         watched = AdminHandler(self.bridge.health, lambda: render_metrics(self._registry))
         self.admin = Listener(watched, limits, self._places.make_pool("admin", is_reserved=True))
-        commands = ControlHandler(self.bridge, self._report_bug, self.files.describe)
+        commands = ControlHandler(Operations(self.bridge), self._report_bug, self.files.describe)
         self.control = Listener(commands, limits, self._places.make_pool("control", is_reserved=True))
         self._socket = control_socket(loaded, environment)
         self._notifier = Notifier(environment)

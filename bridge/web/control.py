@@ -6,60 +6,24 @@ status of `bridge.mailstore`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from aiohttp import web
 
-from bridge import __version__
-from bridge.documents import render_health, render_removals, render_report, render_throttle
-from bridge.errors import BridgeError, Malformed, NoEndpoint, TooLarge, UnknownDirectory
+from bridge.errors import BridgeError, Malformed, NoEndpoint, TooLarge
 from bridge.mailstore import render_error
 from bridge.web.bodies import read_body
 from bridge.web.limits import WebLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
-    from bridge.authentication.throttle import Remembered
-    from bridge.model import Health, Report
-    from bridge.snapshots.directory_snapshots import DirectorySnapshots
+    from bridge.operations import Operations
 
     Action = Callable[[dict[str, Any]], Awaitable[dict[str, object]]]
 
 _BODY_MAX_BYTES = 64 * 1024
-
-
-class Operations(Protocol):
-    """What the handler needs of the bridge."""
-
-    @property
-    def directories(self) -> Mapping[str, DirectorySnapshots]:
-        """The directories by name."""
-
-    def health(self) -> Health:
-        """How each endpoint fares."""
-
-    async def refresh(self, directory: str) -> Report:
-        """The report of a listing made now."""
-
-    def forgive_refusal(self, directory: str) -> None:
-        """The directory's service account is tried once more, though it was refused."""
-
-    async def reports(self, directory: str) -> tuple[Report, ...]:
-        """The last reports, the newest first."""
-
-    async def approve(self, digest: str) -> tuple[str, int]:
-        """The directory, and how many removals are approved."""
-
-    async def reset(self, directory: str) -> None:
-        """Nothing is known any more of a directory."""
-
-    def remembered(self) -> tuple[Remembered, ...]:
-        """Of whom failed logins are remembered."""
-
-    def release(self, user_name: str) -> int:
-        """How many have been freed."""
 
 
 class ControlHandler:
@@ -67,13 +31,13 @@ class ControlHandler:
 
     def __init__(
         self,
-        bridge: Operations,
+        operations: Operations,
         report_bug: Callable[[str, BaseException], None],
         describe_files: Callable[[], dict[str, object]] = dict,
         limits: WebLimits | None = None,
     ) -> None:
         self._limits = limits or WebLimits()
-        self._bridge = bridge
+        self._operations = operations
         self._describe_files = describe_files
         self._report_bug = report_bug
         self._actions: dict[tuple[str, str], Action] = {
@@ -119,69 +83,34 @@ class ControlHandler:
         return action
 
     async def _status(self, _body: dict[str, Any]) -> dict[str, object]:
-        directories = []
-        for name, snapshots in self._bridge.directories.items():
-            last_good, age_s = snapshots.last_good, snapshots.age_s
-            directories.append(
-                {
-                    "directory": name,
-                    "user_count": len(last_good.roster) if last_good is not None else None,
-                    "age_s": round(age_s, 1) if age_s is not None else None,
-                    "withheld_count": len(last_good.guard.withheld) if last_good is not None else 0,
-                    "reports": [render_report(report) for report in await self._bridge.reports(name)],
-                }
-            )
-        return {
-            **render_health(self._bridge.health(), with_names=True),
-            "version": __version__,
-            "directories": directories,
-        }
+        return await self._operations.status()
 
     async def _files(self, _body: dict[str, Any]) -> dict[str, object]:
         return self._describe_files()
 
     async def _refresh(self, body: dict[str, Any]) -> dict[str, object]:
-        names = [self._known(body["directory"])] if "directory" in body else list(self._bridge.directories)
-        for name in names:  # of all of them first: several may have one account, and it is tried once
-            self._bridge.forgive_refusal(name)
-        return {"reports": [render_report(await self._bridge.refresh(name)) for name in names]}
+        return await self._operations.refresh(_text(body, "directory") if "directory" in body else None)
 
     async def _removals(self, _body: dict[str, Any]) -> dict[str, object]:
-        loaded = [await snapshots.load() for snapshots in self._bridge.directories.values()]
-        return render_removals(snapshot for snapshot in loaded if snapshot is not None)
+        return await self._operations.removals()
 
     async def _approve(self, body: dict[str, Any]) -> dict[str, object]:
-        digest = _text(body, "digest")
-        directory, count = await self._bridge.approve(digest)
-        found: dict[str, object] = {"directory": directory, "digest": digest, "count": count, "report": None}
-        try:
-            found["report"] = render_report(await self._bridge.refresh(directory))
-        except BridgeError as error:  # the approval stays, and the next refresh that succeeds carries it out
-            found["message"] = error.full_message
-        return found
+        return await self._operations.approve_now(_text(body, "digest"))
 
     async def _reset(self, body: dict[str, Any]) -> dict[str, object]:
-        directory = _text(body, "directory")
-        await self._bridge.reset(directory)
-        return {"directory": directory}
+        return await self._operations.reset(_text(body, "directory"))
 
     async def _throttle(self, _body: dict[str, Any]) -> dict[str, object]:
-        return render_throttle(self._bridge.remembered())
+        return self._operations.throttle()
 
     async def _release(self, body: dict[str, Any]) -> dict[str, object]:
-        user_name = _text(body, "user")
-        return {"user": user_name, "released_count": self._bridge.release(user_name)}
-
-    def _known(self, directory: object) -> str:
-        if not isinstance(directory, str) or directory not in self._bridge.directories:
-            raise UnknownDirectory(directory, self._bridge.directories)
-        return directory
+        return self._operations.release(_text(body, "user"))
 
 
 def _text(body: dict[str, Any], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str):
-        raise Malformed(f"{name} is missing")
+        raise Malformed(f"{name} is missing, or no text")
     return value
 
 

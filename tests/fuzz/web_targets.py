@@ -24,6 +24,7 @@ from bridge.mailstore import (
     render_error,
 )
 from bridge.model import Health, Secret
+from bridge.operations import Operations
 from bridge.web.control import ControlHandler
 from bridge.web.handlers import _accepts_gzip
 from tests.fuzz.inputs import split_off, text_of
@@ -117,7 +118,7 @@ def read_accepted_encodings(data: bytes) -> bool:
     return found
 
 
-class _Operations:
+class _Bridge:
     """A bridge with one directory, of which nothing is known yet."""
 
     def __init__(self) -> None:
@@ -210,7 +211,7 @@ def _ask(number: int, pieces: list[bytes]) -> tuple[int, bytes]:
 async def _ask_in_pieces(method: str, path: str, pieces: list[bytes]) -> tuple[int, bytes]:
     """The status and the body of an answer, where each piece comes in a turn of its own."""
     bugs: list[BaseException] = []
-    handler = ControlHandler(_Operations(), lambda _id, error: bugs.append(error))  # type: ignore[arg-type]
+    handler = ControlHandler(Operations(_Bridge()), lambda _id, error: bugs.append(error))  # type: ignore[arg-type]
     protocol = BaseProtocol(_LOOP)
     protocol.connection_made(asyncio.Transport())
     content = StreamReader(protocol, 2**16, loop=_LOOP)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.operations import Operations
 from bridge.web.control import ControlHandler
 from bridge.web.limits import WebLimits
 from bridge.web.server import Listener, SocketAddress
@@ -42,7 +43,7 @@ async def test_body_counts_as_a_whole_however_it_is_cut(
 ) -> None:
     """What has come first is no request by itself, and what is too long isn't cut to one that means something else."""
     bugs: list[BaseException] = []
-    handler = ControlHandler(Throttle(), lambda _id, error: bugs.append(error))  # type: ignore[arg-type]
+    handler = ControlHandler(Operations(Throttle()), lambda _id, error: bugs.append(error))  # type: ignore[arg-type]
     listener = Listener(handler, WebLimits())
     await listener.start((SocketAddress(path=str(tmp_path / "s")),))
     try:
