@@ -43,14 +43,16 @@ class Operations:
             "directories": directories,
         }
 
-    async def refresh(self, directory: str | None = None) -> Document:
+    async def refresh(self, directory: object = None) -> Document:
         """List one directory now, or each, with a service account that is tried again though it was refused.
 
-        Raises a `BridgeError`: `UnknownDirectory`, or why a listing can't be had.
+        Raises a `BridgeError`: `UnknownDirectory`, also for what is no name at all, or why a listing can't be had.
         """
-        if directory is not None and directory not in self._bridge.directories:
-            raise UnknownDirectory(directory, self._bridge.directories)
-        names = [directory] if directory is not None else list(self._bridge.directories)
+        names = list(self._bridge.directories)
+        if directory is not None:
+            if not isinstance(directory, str) or directory not in names:
+                raise UnknownDirectory(directory, names)
+            names = [directory]
         for name in names:  # of all of them first: several may have one account, and it is tried once
             self._bridge.forgive_refusal(name)
         return {"reports": [render_report(await self._bridge.refresh(name)) for name in names]}

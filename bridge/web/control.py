@@ -89,7 +89,7 @@ class ControlHandler:
         return self._describe_files()
 
     async def _refresh(self, body: dict[str, Any]) -> dict[str, object]:
-        return await self._operations.refresh(_text(body, "directory") if "directory" in body else None)
+        return await self._operations.refresh(body.get("directory"))
 
     async def _removals(self, _body: dict[str, Any]) -> dict[str, object]:
         return await self._operations.removals()
