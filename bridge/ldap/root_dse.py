@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bridge.directory import RootDSE, Scope, SearchRequest
-from bridge.ldap.results import ASK_ANOTHER_SERVER, SUCCESS, search_error
+from bridge.ldap.results import ASK_ANOTHER_SERVER, SUCCESS, check_entries, search_error
 from bridge.syntax.filters import Present
 
 if TYPE_CHECKING:
@@ -32,13 +32,14 @@ _NEVER_DEFAULT = ("cn=configuration,", "cn=schema,", "dc=domaindnszones,", "dc=f
 
 
 async def read_root_dse(connection: Connection) -> RootDSE | None:
-    """The server's root DSE, or None where it shows us none. Raises `DirectoryUnavailable`."""
+    """The server's root DSE, or None where it shows us none. Raises `DirectoryUnavailable` and `SearchIncomplete`."""
     exchange = connection.send_search(_READ_ROOT_DSE)
     response = await connection.wait(exchange)
     if response.result_code in ASK_ANOTHER_SERVER:
         raise search_error(response, connection.peer, _READ_ROOT_DSE)
     if response.result_code != SUCCESS or not exchange.entries:
         return None
+    check_entries(exchange.entries, _READ_ROOT_DSE, connection)
     return _parse_root_dse(exchange.entries[0], connection.peer.server)
 
 

@@ -22,7 +22,7 @@ from bridge.ldap.settings import LdapSettings, ServerAddress
 from bridge.model import Rejection, Secret
 from bridge.syntax import ber
 from bridge.syntax.filters import Equal
-from tests.faults.server import FaultyServer, small_directory
+from tests.faults.server import FaultyServer, FaultySession, small_directory
 from tests.support.slapd import PEOPLE, READER, READER_PASSWORD, free_port
 
 LOOK_UP = SearchRequest(PEOPLE, Scope.SUBTREE, Equal("uid", b"anna"), ("uid",), 2)
@@ -198,6 +198,26 @@ async def test_reference_in_a_look_up_is_incomplete_unless_ignored() -> None:
             assert caught.value.subject == "ldap://elsewhere/"
         async with directory(address(server), ignore_references=True) as (found, _):
             assert len((await found.look_up(LOOK_UP)).entries) == 1
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_root_dse_that_comes_with_another_entry_is_none(is_first: bool) -> None:
+    """It has one entry (RFC 4512 §5.1); of two nobody knows which one says where the entries are. The next server is asked."""
+
+    async def script(session: FaultySession, message: wire.Message) -> bool:
+        if not (isinstance(message.operation, wire.ReceivedSearch) and message.operation.base == ""):
+            return False
+        right, other = await session.right_answer(message), wire.write_entry(message.id, "uid=x,dc=x", ())
+        session.writer.write(b"".join((other, *right) if is_first else (*right[:-1], other, right[-1])))
+        return True
+
+    async with FaultyServer(small_directory("anna")) as odd, FaultyServer(small_directory("anna")) as good:
+        odd.on_request = script
+        async with directory(address(odd)) as (found, _):
+            with pytest.raises(SearchIncomplete, match="one entry was asked for, and 2 came"):
+                await found.probe()
+        async with directory(address(odd), address(good)) as (found, _):
+            assert (await found.probe()).naming_contexts
 
 
 async def test_start_tls_that_is_refused_sends_no_password() -> None:

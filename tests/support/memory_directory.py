@@ -46,6 +46,7 @@ class MemoryDirectory:
         self.gate = asyncio.Event()
         self.gate.set()
         self.default_context: str | None = "dc=e"
+        self.naming_contexts: tuple[str, ...] = ("dc=e", "dc=f")
 
     @asynccontextmanager
     async def open_listing(
@@ -84,7 +85,7 @@ class MemoryDirectory:
         raise NotImplementedError
 
     async def probe(self) -> RootDSE:
-        return RootDSE(self.url, ("dc=e", "dc=f"), self.default_context)
+        return RootDSE(self.url, self.naming_contexts, self.default_context)
 
     def forgive_refusal(self) -> None:
         return

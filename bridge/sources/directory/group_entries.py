@@ -35,6 +35,8 @@ class Place:
     """Below these are all groups that may be inside of others."""
     bases: tuple[str, ...]
     """Below these are the users."""
+    unnamed: tuple[str, ...] = ()
+    """Bases and configured groups that lie in no naming context of the root DSE: nobody knows where else to look."""
 
 
 def group_search(dn: str, *attributes: str) -> SearchRequest:
@@ -87,7 +89,13 @@ class GroupReader(ABC):
         return found[0] if found else None
 
     async def search_contexts(self, wanted: Filter, *attributes: str) -> AsyncIterator[Entry]:
-        """Every entry that matches, wherever groups may be."""
+        """Every entry that matches, wherever groups may be. Raises `SearchIncomplete` where that is not known."""
+        if self.place.unnamed:
+            raise self.incomplete(
+                f"no naming context of the root DSE holds {' or '.join(map(repr, self.place.unnamed))}, so that groups "
+                "inside of others can't be looked for",
+                "Let the service account read namingContexts of the root DSE, or set users.groups.nested to false.",
+            )
         async for entry in self._read(
             [SearchRequest(context, Scope.SUBTREE, wanted, attributes) for context in self.place.contexts]
         ):

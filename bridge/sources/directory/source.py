@@ -203,14 +203,19 @@ class DirectorySource:
 
     async def resolve_contexts(self) -> tuple[str, ...]:
         """The naming contexts in which the search bases lie; a base itself where none is named for it."""
-        return await self._contexts_of(await self.resolve_bases())
+        contexts, _ = await self._contexts_of(await self.resolve_bases())
+        return contexts
 
-    async def _contexts_of(self, dns: Iterable[str]) -> tuple[str, ...]:
+    async def _contexts_of(self, dns: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The naming contexts in which DNs lie, and those DNs that lie in none and stand for themselves."""
         if self._named_contexts is None:
             self._named_contexts = (await self.directory.probe()).naming_contexts
         named = self._named_contexts
-        found = (next((name for name in named if _lies_in(dn, name)), dn) for dn in dns)
-        return tuple(dict.fromkeys(found))
+        found = {dn: next((name for name in named if _lies_in(dn, name)), None) for dn in dns}
+        unnamed = tuple(dn for dn, name in found.items() if name is None)
+        if unnamed:
+            self._named_contexts = None  # asked for again: what is hidden now may be shown the next time
+        return tuple(dict.fromkeys(dn if name is None else name for dn, name in found.items())), unnamed
 
     @property
     def filter(self) -> Filter:
@@ -239,7 +244,8 @@ class DirectorySource:
         if self.groups is None:
             return EVERYBODY
         bases, dns = await self.resolve_bases(), (*self.groups.include, *self.groups.exclude)
-        place = Place(self.name, await self._contexts_of((*bases, *dns)), bases)
+        contexts, unnamed = await self._contexts_of((*bases, *dns))
+        place = Place(self.name, contexts, bases, unnamed)
         reader = Walker if self.groups.is_walked else ClauseMaker
 
         async def look_up(search: SearchRequest) -> tuple[Entry, ...]:

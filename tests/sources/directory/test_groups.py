@@ -351,6 +351,29 @@ async def test_groups_are_read_once_within_the_ttl_however_many_log_in() -> None
     assert directory.listing_count == 2
 
 
+async def test_groups_inside_of_others_are_looked_for_where_the_directory_says_it_has_entries() -> None:
+    """A root DSE that hides its naming contexts hides such groups: who is in them would be missing, or not barred."""
+    directory = MemoryDirectory(group(STAFF, SALES), group(SALES, "uid=anna,dc=e"))
+    source = make(directory, groups=GroupRules((STAFF,)))[0].source
+    for contexts in ((), ("dc=f",), ("ou=groups,dc=e",)):
+        directory.naming_contexts = contexts
+        with pytest.raises(SearchIncomplete, match="no naming context"):
+            await source.read_groups_anew()
+    directory.naming_contexts = ("dc=e",)
+    assert (await source.read_groups_anew()).absence(person("anna")) is None
+
+
+@pytest.mark.parametrize("way", [GroupWay.MEMBERS, GroupWay.IN_CHAIN])
+async def test_place_without_a_naming_context_is_an_error_where_groups_may_be_inside_of_others(way: GroupWay) -> None:
+    """And none where nobody looks inside."""
+    place = Place("company", (STAFF,), ("dc=e",), unnamed=(STAFF,))
+    answers = here(Entry(STAFF, {"objectclass": [b"group"], "objectsid": [sid(1)], "member": [b"uid=anna,dc=e"]}))
+    rules = GroupRules((STAFF,), (), way, classes=("group",), has_primary_group=True)
+    with pytest.raises(SearchIncomplete, match="no naming context"):
+        await read(rules, answers, place)
+    await read(GroupRules((STAFF,), (), GroupWay.MEMBERS, nested=False), answers, place)
+
+
 async def test_groups_that_were_read_later_stay_however_long_an_earlier_reading_takes() -> None:
     """A slow server's answer of a while ago lets nobody in who was taken out meanwhile."""
     clock = ManualClock()
