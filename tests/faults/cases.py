@@ -128,7 +128,7 @@ def _spread(kind: str, faults: dict[str, Action], positions: Iterable[Position])
 def _connections() -> Iterator[Case]:
     once = (Mode.LIST, Mode.AUTH, Mode.KEPT)
     yield from _spread("connections", ANSWERED, _positions(*once, all_with_groups=True))
-    yield from _spread("connections", ANSWERED, _positions(Mode.AGAIN))
+    yield from _spread("connections", ANSWERED, _positions(Mode.AGAIN, all_with_groups=True))
     accepted: dict[str, Action | None] = {**ACCEPTED, "refused": None}
     for (name, action), mode, has_groups, count in product(accepted.items(), Mode, (False, True), (1, 2)):
         yield Case("connections", name, mode, Stage.CONNECT, has_groups, count, action)
@@ -152,10 +152,10 @@ def _tls() -> Iterator[Case]:
 def all_cases() -> list[Case]:
     """Every case, by kind."""
     both, all_but_kept = (Mode.LIST, Mode.AUTH), (Mode.LIST, Mode.AGAIN, Mode.AUTH)
-    pages = list(_positions(*all_but_kept, among=(*PAGES, Stage.GROUP_SEARCH)))
-    searches = list(_positions(*all_but_kept, among=SEARCH_STAGES))
-    entries = list(_positions(*all_but_kept, among=ENTRY_STAGES))
-    binds = list(_positions(*both, among=BIND_STAGES))
+    pages = list(_positions(*all_but_kept, all_with_groups=True, among=(*PAGES, Stage.GROUP_SEARCH)))
+    searches = list(_positions(*all_but_kept, all_with_groups=True, among=SEARCH_STAGES))
+    entries = list(_positions(*all_but_kept, all_with_groups=True, among=ENTRY_STAGES))
+    binds = list(_positions(*both, all_with_groups=True, among=BIND_STAGES))
     users = [each for each in entries if each[1] not in GROUP_STAGES | {Stage.ROOT_DSE}]
     groups = [each for each in entries if each[1] in GROUP_READS]
     bind_controls = {name: search_faults.bind_with(one) for name, one in search_faults.BIND_CONTROLS.items()}
@@ -164,7 +164,7 @@ def all_cases() -> list[Case]:
             _results(),
             _connections(),
             _tls(),
-            _spread("messages", message_faults.RESPONSES, _positions(*both)),
+            _spread("messages", message_faults.RESPONSES, _positions(*both, all_with_groups=True)),
             _spread("messages", message_faults.ENTRIES, entries),
             _spread("paging", search_faults.PAGING, pages),
             _spread("controls", search_faults.CONTROLS, searches),
@@ -173,7 +173,7 @@ def all_cases() -> list[Case]:
             _spread("ranges", search_faults.ranges_of("mail"), users),
             _spread("ranges", search_faults.ranges_of("member"), groups),
             _spread("entries", entry_faults.ENTRIES, entries),
-            _spread("floods", entry_faults.FLOODS, _positions(*both, among=FLOODED)),
+            _spread("floods", entry_faults.FLOODS, _positions(*both, all_with_groups=True, among=FLOODED)),
         )
     )
 
