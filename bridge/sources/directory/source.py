@@ -207,12 +207,14 @@ class DirectorySource:
         return contexts
 
     async def _contexts_of(self, dns: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The naming contexts in which DNs lie, and those DNs that lie in none and stand for themselves."""
+        """The naming contexts in which DNs lie, or the DN itself; and the DNs that lie neither in one nor above one."""
         if self._named_contexts is None:
             self._named_contexts = (await self.directory.probe()).naming_contexts
         named = self._named_contexts
         found = {dn: next((name for name in named if _lies_in(dn, name)), None) for dn in dns}
-        unnamed = tuple(dn for dn, name in found.items() if name is None)
+        unnamed = tuple(
+            dn for dn, name in found.items() if name is None and not any(_lies_in(name, dn) for name in named)
+        )
         if unnamed:
             self._named_contexts = None  # asked for again: what is hidden now may be shown the next time
         return tuple(dict.fromkeys(dn if name is None else name for dn, name in found.items())), unnamed

@@ -355,11 +355,14 @@ async def test_groups_inside_of_others_are_looked_for_where_the_directory_says_i
     """A root DSE that hides its naming contexts hides such groups: who is in them would be missing, or not barred."""
     directory = MemoryDirectory(group(STAFF, SALES), group(SALES, "uid=anna,dc=e"))
     source = make(directory, groups=GroupRules((STAFF,)))[0].source
-    for contexts in ((), ("dc=f",), ("ou=groups,dc=e",)):
+    for contexts in ((), ("dc=f",), ("ou=people,dc=e",)):
         directory.naming_contexts = contexts
         with pytest.raises(SearchIncomplete, match="no naming context"):
             await source.read_groups_anew()
-    directory.naming_contexts = ("dc=e",)
+    for contexts in (("dc=e",), ("ou=groups,dc=e", "ou=people,dc=e")):
+        directory.naming_contexts = contexts
+        assert (await source.read_groups_anew()).absence(person("anna")) is None
+    source.bases = ("",)  # all of them, as at a global catalogue
     assert (await source.read_groups_anew()).absence(person("anna")) is None
 
 
