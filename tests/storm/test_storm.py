@@ -41,7 +41,7 @@ CALM_S = 30.0 if IS_SOAK else 5.0
 PAUSE_S = 12.0 if IS_SOAK else 0.7
 """Between two faults."""
 CHANGE_PAUSE_S = 1.5
-MORE_MEMORY_MIB = 24.0
+MORE_MEMORY_MIB = 16.0
 """What a fault at a worse moment than those before it may take for a while; the heap keeps the holes."""
 MORE_DESCRIPTORS_COUNT = 4
 MORE_TASKS_COUNT = 4
