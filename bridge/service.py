@@ -6,7 +6,7 @@ Knows neither HTTP nor LDAP; `bridge.web` calls it, and the directories behind i
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 from bridge.authentication.authenticator import Authenticator
@@ -97,7 +97,7 @@ class Bridge:
     async def load(self) -> None:
         """What an earlier run has left is there. A directory whose state can't be read tells so when it is asked."""
         for name, snapshots in self.directories.items():
-            with contextlib.suppress(BridgeError):
+            with suppress(BridgeError):
                 await snapshots.load()
                 await self._catch_up(name)
 
@@ -212,11 +212,11 @@ class Bridge:
             self._throttle.forget_successes(directory, [user_id.decode() for user_id in gone])
 
     async def aclose(self) -> None:
-        """Nothing runs any more, and the directories are left."""
-        await self._budgets.aclose()
-        for directory in self.directories.values():
-            await directory.aclose()
-            await directory.source.directory.aclose()
-        for endpoint in self._endpoints.values():
-            await endpoint.aclose()
-        await self._store.aclose()
+        """End what runs, and leave the directories. The store stays open: it belongs to whoever has opened it."""
+        async with AsyncExitStack() as stack:
+            for endpoint in self._endpoints.values():
+                stack.push_async_callback(endpoint.aclose)
+            for directory in self.directories.values():
+                stack.push_async_callback(directory.source.directory.aclose)
+                stack.push_async_callback(directory.aclose)
+            stack.push_async_callback(self._budgets.aclose)

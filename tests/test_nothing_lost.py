@@ -262,6 +262,11 @@ class NothingLost(RuleBasedStateMachine):
             observe=self.events.append,
         )
 
+    def stop(self) -> None:
+        """The bridge ends in good order."""
+        self.run(self.bridge.aclose())
+        self.run(self.store.aclose())
+
     def prepare(self) -> None:
         """The directories hold what the model says, and fail as it says."""
         for side in self.sides.values():
@@ -275,7 +280,7 @@ class NothingLost(RuleBasedStateMachine):
             directory.look_up_failures = [broken(side.name) for _ in range(500)] if fails else []
 
     def teardown(self) -> None:
-        self.run(self.bridge.aclose())
+        self.stop()
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
         shutil.rmtree(self.folder)
@@ -290,7 +295,7 @@ class NothingLost(RuleBasedStateMachine):
         for side, count in zip(self.sides.values(), counts, strict=True):
             for position in range(count):
                 self.add_person(side, f"{side.name}{position}", ("x@e",), is_marked=True)
-        self.run(self.bridge.aclose())
+        self.stop()
         self.endpoints = {"/one": order, "/two": ("c",)}
         self.start()
 
@@ -481,7 +486,7 @@ class NothingLost(RuleBasedStateMachine):
 
     @rule(loads_first=st.booleans())
     def restart(self, loads_first: bool) -> None:
-        self.run(self.bridge.aclose())
+        self.stop()
         self.start()
         if loads_first:
             self.run(self.bridge.load())

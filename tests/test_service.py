@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from bridge.roster.roster import Roster
 from bridge.service import Bridge
 from bridge.snapshots.memory_store import DraftStore, MemorySnapshotStore
 from bridge.snapshots.store import Snapshot, SnapshotStore
+from bridge.state.sqlite_store import SqliteSnapshotStore
 from tests.support.binds import make_binds
 from tests.support.kept import roster_of, snapshot_of
 from tests.support.manual_clock import ManualClock
@@ -398,3 +400,20 @@ async def test_rename_to_a_name_that_is_taken_can_be_approved_and_loses_nobody()
     await bridge.approve(snapshot.guard.digest or "")
     await bridge.refresh("memory")
     assert {user.id for user in (await bridge.directories["memory"].current()).roster} == {"1", "2"}
+
+
+async def test_store_outlives_the_bridge(tmp_path: Path) -> None:
+    """Another bridge goes on with it, and answers what was accepted, as a configuration that is read anew has to."""
+    store = SqliteSnapshotStore.open(tmp_path)
+    try:
+        bridge, clock = bridge_of(MemoryDirectory(person("max")), store=store)
+        accepted = await dns(bridge)
+        await bridge.aclose()
+        gone = MemoryDirectory()
+        gone.failures = [broken()]
+        bridge, _ = bridge_of(gone, store=store, clock=clock)
+        await bridge.load()
+        assert await dns(bridge) == accepted == ["uid=max,dc=e"]
+        await bridge.aclose()
+    finally:
+        await store.aclose()

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from bridge.cli.drafts import ignore, open_draft
+from bridge.cli.drafts import bridge_over, open_draft
 from bridge.cli.options import (
     FINDINGS,
     check_word,
@@ -19,7 +19,7 @@ from bridge.cli.options import (
 from bridge.cli.output import say
 from bridge.cli.passwords import read_password
 from bridge.model import Accepted, Secret
-from bridge.run.build import make_bridge, require_endpoint
+from bridge.run.build import require_endpoint
 from bridge.run.process import protect_memory
 
 
@@ -39,11 +39,8 @@ def auth_command(config_path: str, endpoint: str | None, user: str) -> None:
     password = read_password(f"Password of {user}: ")
 
     async def authenticate() -> bool:
-        bridge = make_bridge(loaded, ignore, open_draft(loaded))
-        try:
+        async with bridge_over(open_draft(loaded), loaded) as bridge:
             verdict = await bridge.authenticate(path, user, Secret(password))
-        finally:
-            await bridge.aclose()
         if isinstance(verdict, Accepted):
             say(f"accepted (directory {verdict.directory}){f': {verdict.notice}' if verdict.notice else ''}")
             return True

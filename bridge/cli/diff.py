@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge.cli.drafts import ignore, open_draft
+from bridge.cli.drafts import bridge_over, open_draft
 from bridge.cli.options import FINDINGS, config_option, json_option, load_configuration
 from bridge.cli.output import is_terminal, note, print_json, say
 from bridge.cli.removals import show_removal_table
 from bridge.documents import render_removal, render_time
-from bridge.run.build import make_bridge, require_directories
+from bridge.run.build import require_directories
 
 if TYPE_CHECKING:
     from bridge.config.loading import Loaded
@@ -40,11 +40,8 @@ def diff_command(config_path: str, as_json: bool) -> None:
 async def compare_directories(loaded: Loaded) -> dict[str, Any]:
     """What differs in each directory. Raises a `BridgeError` where one can't be listed, or its state not be read."""
     require_directories(loaded, [section.name for section in loaded.configuration.directories])
-    bridge = make_bridge(loaded, ignore, open_draft(loaded))
-    try:
+    async with bridge_over(open_draft(loaded), loaded) as bridge:
         found = [await _compare(snapshots) for snapshots in bridge.directories.values()]
-    finally:
-        await bridge.aclose()
     return {"would_withhold": any(each["withheld"] for each in found), "directories": found}
 
 

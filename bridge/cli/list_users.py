@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bridge.cli.drafts import open_draft
+from bridge.cli.drafts import bridge_over, open_draft
 from bridge.cli.options import choose_endpoint, config_option, endpoint_option, json_option, load_configuration
 from bridge.cli.output import is_terminal, note, print_document, write, write_bytes
 from bridge.cli.tables import Column, show_table
 from bridge.events import ListingProgressed
-from bridge.run.build import make_bridge, require_endpoint
+from bridge.run.build import require_endpoint
 from bridge.syntax.controls import escape_controls
 
 if TYPE_CHECKING:
@@ -67,14 +67,11 @@ async def list_endpoint(loaded: Loaded, endpoint: str) -> ListAnswer:
                 text = f"{escape(event.directory)}: {event.entry_count:,} entries in {event.page_count} pages"
                 progress.update(tasks[event.directory], description=text)
 
-        bridge = make_bridge(loaded, observe, open_draft(loaded))
-        try:
+        async with bridge_over(open_draft(loaded), loaded, observe) as bridge:
             await bridge.load()
             for name in bridge.directories_of(endpoint):
                 await bridge.refresh(name)
             return await bridge.list_users(endpoint, compressed=False)
-        finally:
-            await bridge.aclose()
 
 
 def show_listing(listing: ListAnswer, form: str) -> None:

@@ -7,12 +7,11 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bridge.cli.drafts import open_draft
+from bridge.cli.drafts import bridge_over, open_draft
 from bridge.errors import ConfigurationError, ServiceError, StateUnavailable
 from bridge.events import RemovalsApproved, RemovalsReset
 from bridge.operations import Operations
 from bridge.ops.logs import log_observer, make_logger
-from bridge.run.build import make_bridge
 from bridge.run.paths import find_control_socket, owner_of, state_folder
 from bridge.state.sqlite_store import SqliteSnapshotStore
 from bridge.web.control_client import ask_service
@@ -103,8 +102,5 @@ async def _do(loaded: Loaded, work: Work, store: SnapshotStore) -> dict[str, Any
         if isinstance(event, RemovalsApproved | RemovalsReset):  # what the operator does, and nothing of servers
             write(event)
 
-    bridge = make_bridge(loaded, observe, store)
-    try:
+    async with bridge_over(store, loaded, observe) as bridge:
         return await work(Operations(bridge))
-    finally:
-        await bridge.aclose()

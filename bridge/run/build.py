@@ -199,7 +199,7 @@ def snapshot_policy(configuration: Configuration, position: int) -> SnapshotPoli
 
 
 def make_bridge(loaded: Loaded, observe: Observer, store: SnapshotStore, clock: Clock | None = None) -> Bridge:
-    """The bridge of a configuration, which closes the store in the end; nothing is connected yet."""
+    """The bridge of a configuration, over a store that the caller closes; nothing is connected yet."""
     configuration = loaded.configuration
     endpoints = {endpoint.path: configuration.directories_of(endpoint) for endpoint in configuration.endpoints}
     clock = clock or SystemClock()

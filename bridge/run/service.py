@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import signal
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
@@ -74,8 +75,8 @@ class Service:
         self._certificate = _server_certificate(configuration)
         read_contexts(loaded, range(len(configuration.directories)))
         self.files = FilesInUse(loaded, self._certificate, _to_all(observers))
-        store = SqliteSnapshotStore.open(state_folder(loaded, environment))
-        self.bridge = make_bridge(loaded, _to_all(observers), store, clock)
+        self._store = SqliteSnapshotStore.open(state_folder(loaded, environment))
+        self.bridge = make_bridge(loaded, _to_all(observers), self._store, clock)
         self.bridge.problems_of = self.files.problems_of
         watch_snapshots(self._registry, self.bridge.directories)
         watch_tasks(self._registry)
@@ -131,11 +132,12 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.listener.aclose()
-        await self.admin.aclose()
-        await self.control.aclose()
-        self._places.drops.flush()
-        await self.bridge.aclose()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._store.aclose)
+            stack.push_async_callback(self.bridge.aclose)
+            stack.callback(self._places.drops.flush)
+            for listener in (self.control, self.admin, self.listener):
+                stack.push_async_callback(listener.aclose)
         self.logger.info("service.stopped")
 
     async def run(self) -> None:
