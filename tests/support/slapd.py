@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Self
 
@@ -28,7 +28,8 @@ _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 _ACCESS = f'access to * by dn.exact="{READER}" read by anonymous auth by * none'
 
-_CHANCE = random.SystemRandom()  # not what hypothesis begins anew for each test
+_FIRST_PORT, _PORTS_COUNT = 20_000, 12_000
+_NUMBERS = count(random.SystemRandom().randrange(_PORTS_COUNT))  # not where hypothesis begins anew for each test
 
 Entry = tuple[str, Mapping[str, Sequence[str | bytes]]]
 
@@ -42,9 +43,12 @@ def require(program: str) -> str:
 
 
 def free_port() -> int:
-    """A port at which nothing listens, below those that the system gives to whoever connects somewhere (ip(7))."""
+    """A port at which nothing listens, below those that the system gives to whoever connects somewhere (ip(7)).
+
+    None is given twice in a row: a server that has two does not listen at the first before it has both.
+    """
     while True:
-        port = _CHANCE.randrange(20_000, 32_000)
+        port = _FIRST_PORT + next(_NUMBERS) % _PORTS_COUNT
         with socket.socket() as found, suppress(OSError):
             found.bind(("127.0.0.1", port))
             return port
