@@ -342,9 +342,10 @@ def judge_entry(source: DirectorySource, entry: Entry) -> Candidate:
     """
     now_s = source.clock.now_s()
     rejection = source.attribute_map.account_rejection(entry, now_s)
-    made = judged = judge(source, entry, None, now_s)
-    if isinstance(judged, Excluded):
-        made = make_user(source, entry)  # whose name it would be
-    if isinstance(made, Excluded):
-        return Candidate(entry, id_of(source, entry), "", rejection or Rejection.NOT_LISTED, is_listed=False)
-    return Candidate(entry, made.user.id, made.user.user_name, rejection, is_listed=made is judged)
+    found = judge(source, entry, None, now_s)
+    is_listed = not isinstance(found, Excluded)
+    if isinstance(found, Excluded) and found.removal is RemovalReason.DISABLED:
+        found = make_user(source, entry)  # whose name it would be
+    if isinstance(found, Excluded):
+        return Candidate(entry, id_of(source, entry), "", rejection or Rejection.NOT_LISTED, is_listed)
+    return Candidate(entry, found.user.id, found.user.user_name, rejection, is_listed)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bridge.config.loading import Loaded
 
 _GC_THRESHOLDS = (5_000, 5, 3)
-"""New objects, and passes of the generation before, that make a pass; of all that was loaded later, about 75,000."""
+"""New objects for a pass over them; such passes for one over what they left; of these for one over everything."""
 _SWITCH_INTERVAL_S = 0.0005
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 """The numbers in <malloc.h>."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from structlog.typing import FilteringBoundLogger
 
 from bridge.ops.logs import make_logger
 from tests.support.waiting import until
@@ -46,14 +47,19 @@ def read_lines(reader: int, *, begun: bytes = b"", least: int = 1) -> list[dict[
     return [json.loads(line) for line in data.splitlines()]
 
 
+async def write_too_much(logger: FilteringBoundLogger) -> None:
+    """Three thousand lines, of which a mebibyte waits for a reader who has stopped, and the rest is lost."""
+    for number in range(3000):
+        logger.info("line", number=number, padding=PADDING)
+        await asyncio.sleep(0)
+
+
 async def test_nobody_waits_for_a_reader_that_has_stopped(pipe: tuple[int, int]) -> None:
     """What fits into a mebibyte is written when it reads again, in order; the rest is counted, in one line."""
     reader, writer = pipe
     with os.fdopen(os.dup(writer), "w") as stream:
         logger = make_logger("info", "json", stream, {})
-        for number in range(3000):
-            logger.info("line", number=number, padding=PADDING)
-            await asyncio.sleep(0)
+        await write_too_much(logger)
         found = await asyncio.to_thread(read_lines, reader, least=1000)
         kept = [line["number"] for line in found]
         assert kept == list(range(len(kept)))
@@ -72,9 +78,7 @@ async def test_reader_that_takes_a_little_sees_where_lines_are_lost(pipe: tuple[
     reader, writer = pipe
     with os.fdopen(os.dup(writer), "w") as stream:
         logger = make_logger("info", "json", stream, {})
-        for number in range(3000):
-            logger.info("line", number=number, padding=PADDING)
-            await asyncio.sleep(0)
+        await write_too_much(logger)
         begun = os.read(reader, 40_000)
         await until(lambda: not select.select([], [writer], [], 0)[1])  # what waits has filled the pipe again
         logger.info("line", number=-1)
