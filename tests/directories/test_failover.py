@@ -25,6 +25,7 @@ from bridge.model import Rejection, Secret
 from bridge.syntax.filters import Equal
 from tests.conftest import StartSlapd
 from tests.faults.server import FaultyServer, small_directory
+from tests.support.accepting import accepting, connected
 from tests.support.bridges import Client, configuration, running_bridge
 from tests.support.recording_proxy import RecordingProxy
 from tests.support.slapd import BASE, PEOPLE, READER, READER_PASSWORD, Slapd, person
@@ -65,25 +66,10 @@ class Gateway:
         self._server_port = port
         self.mode = "pass"
         self.port = 0
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        writers = [writer]
-        try:
-            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
-            writers.append(server_writer)
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._copy(reader, server_writer, writer))
-                group.create_task(self._copy(server_reader, writer, writer))
-        except (OSError, asyncio.CancelledError):  # the server is down, and so is this; or all is over
-            pass
-        finally:
-            self._tasks.discard(task)
-            for each in writers:
-                each.transport.abort()
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with connected(self._server_port) as (server_reader, server_writer):
+            await asyncio.gather(self._copy(reader, server_writer, writer), self._copy(server_reader, writer, writer))
 
     async def _copy(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, client: asyncio.StreamWriter
@@ -104,17 +90,8 @@ class Gateway:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Gateway]:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
+        async with accepting(self._carry) as self.port:
             yield self
-        finally:
-            server.close()
-            await asyncio.sleep(0.01)  # what was accepted begins: a task that is cancelled before closes nothing
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await asyncio.sleep(0)
 
 
 def two_servers(tmp_path: Path, first: str, second: str, more: str = "") -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Self
 
 from bridge.syntax import ber
+from tests.support.accepting import accepting, connected
 from tests.support.slapd import READER
 
 _BIND_REQUEST, _SIMPLE = 0x60, 0x80
@@ -26,51 +27,35 @@ class RecordingProxy:
 
     def __init__(self, port: int) -> None:
         self._server_port = port
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._stack = AsyncExitStack()
+        self._port = 0
         self.binds: list[Bind] = []
         self.byte_count = 0
         """How much has gone to the server."""
 
     @property
     def url(self) -> str:
-        assert self._server is not None
-        return f"ldap://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"ldap://127.0.0.1:{self._port}"
 
     def user_binds(self) -> list[Bind]:
         """All but those of the service account."""
         return [bind for bind in self.binds if bind.dn != READER]
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._port = await self._stack.enter_async_context(accepting(self._carry))
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        await asyncio.sleep(0.01)  # what was accepted begins: a task that is cancelled before closes nothing
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stack.aclose()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        writers, back = [writer], None
-        try:
-            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
-            writers.append(server_writer)
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with connected(self._server_port) as (server_reader, server_writer):
             back = asyncio.create_task(_copy(server_reader, writer))
-            await self._forward(reader, server_writer)
-            await back
-        except (OSError, asyncio.CancelledError):  # the server is down, and so is this
-            if back is not None:
+            try:
+                await self._forward(reader, server_writer)
+                await back
+            finally:
                 back.cancel()
-        finally:
-            self._tasks.discard(task)
-            for each in writers:
-                each.close()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         pending = bytearray()
@@ -95,7 +80,7 @@ class RecordingProxy:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
+    with suppress(ConnectionError):
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
+from contextlib import AsyncExitStack, suppress
 from typing import Self
 
 import trustme
+
+from tests.support.accepting import accepting, connected
 
 
 class TlsFront:
@@ -15,8 +17,7 @@ class TlsFront:
 
     def __init__(self, port: int, authority: trustme.CA) -> None:
         self._server_port = port
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._stack = AsyncExitStack()
         self.port = 0
         self.accepted_count = 0
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -33,33 +34,20 @@ class TlsFront:
         authority.configure_trust(self.context)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self.context)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = await self._stack.enter_async_context(accepting(self._carry, self.context))
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stack.aclose()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted_count += 1
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
-        try:
+        async with connected(self._server_port) as (server_reader, server_writer):
             await asyncio.gather(_copy(reader, server_writer), _copy(server_reader, writer))
-        finally:
-            self._tasks.discard(task)
-            server_writer.close()
-            writer.close()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError, ssl.SSLError):
+    with suppress(ConnectionError, ssl.SSLError):
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
