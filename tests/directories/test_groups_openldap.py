@@ -431,3 +431,25 @@ def take_out(slapd: Slapd, group: str, uid: str) -> None:
 
 def put_in(slapd: Slapd, group: str, uid: str) -> None:
     slapd.modify(f"dn: {group_dn(group)}\nchangetype: modify\nadd: member\nmember: {user_dn(uid)}\n\n")
+
+
+async def test_root_dse_that_hides_naming_contexts_lists_and_lets_in_nobody(
+    start_slapd: StartSlapd, tmp_path: Path
+) -> None:
+    """Nobody knows where the group inside of the excluded one is, so that its member might be listed."""
+    entries = [*people(), of_names("inner", "carl"), of_names("outer", group_dn("inner"))]
+    hidden = 'access to dn.base="" attrs=namingContexts by * none\naccess to * by * read'
+    shown, hiding = start_slapd(entries), start_slapd(entries, overlays=hidden)
+    files = {}
+    for name, slapd, more in (("shown", shown, ""), ("plain", hiding, "nested: false"), ("hidden", hiding, "")):
+        folder = tmp_path / name
+        folder.mkdir()
+        files[name] = configuration(slapd.url, folder, users=choose(exclude="outer", more=more), more=EVERY_TIME)
+    for name, expected in (("shown", {"anna", "bert", "dora", "emil"}), ("plain", set(NAMES))):
+        async with running_bridge(files[name]) as client:
+            assert {user["userName"] for user in await client.list_users()} == expected
+    async with running_bridge(files["hidden"]) as client:
+        for body in ("cmd=list", "cmd=auth&user=carl&pass=Pass-carl", "cmd=auth&user=anna&pass=Pass-anna"):
+            status, answer = await client.post(body)
+            assert status == 503
+            assert "Let the service account read namingContexts of the root DSE" in answer["message"]
