@@ -453,3 +453,29 @@ async def test_root_dse_that_hides_naming_contexts_lists_and_lets_in_nobody(
             status, answer = await client.post(body)
             assert status == 503
             assert "Let the service account read namingContexts of the root DSE" in answer["message"]
+
+
+@pytest.mark.parametrize("way", ["include", "exclude"])
+async def test_group_inside_of_another_may_lie_in_another_naming_context(
+    start_slapd: StartSlapd, tmp_path: Path, way: str
+) -> None:
+    """One in each, in turns: the server's other databases are searched where a member lies in them."""
+    (tmp_path / "db2").mkdir()
+    database = (
+        f'database mdb\nsuffix "o=other"\nrootdn "cn=admin,{BASE}"\ndirectory {tmp_path}/db2\n'
+        f'access to * by dn.exact="{READER}" read by * none'
+    )
+    outer, far, near = of_names("outer", "anna", "cn=far,o=other"), "cn=far,o=other", group_dn("near")
+    slapd = start_slapd([*people(), outer, of_names("near", "carl", "cn=end,o=other")], extra=database)
+    slapd.add(
+        ("o=other", {"objectClass": ["organization"], "o": ["other"]}),
+        (far, {"objectClass": ["groupOfNames"], "cn": ["far"], "member": [near, user_dn("bert")]}),
+        ("cn=end,o=other", {"objectClass": ["groupOfNames"], "cn": ["end"], "member": [user_dn("dora")]}),
+    )
+    users = choose(**{way: "outer"})
+    inside = {"anna", "bert", "carl", "dora"}
+    async with running_bridge(configuration(slapd.url, tmp_path, users=users, more=EVERY_TIME)) as client:
+        listed = {user["userName"] for user in await client.list_users()}
+        assert listed == (inside if way == "include" else set(NAMES) - inside)
+        for name in NAMES:
+            assert await client.auth(name, f"Pass-{name}") is (name in listed)

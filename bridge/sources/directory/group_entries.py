@@ -37,6 +37,8 @@ class Place:
     """Below these are the users."""
     unnamed: tuple[str, ...] = ()
     """Bases and configured groups that lie in no naming context of the root DSE: nobody knows where else to look."""
+    others: tuple[str, ...] = ()
+    """The server's other naming contexts, in which members may lie, too."""
 
 
 def group_search(dn: str, *attributes: str) -> SearchRequest:
@@ -88,8 +90,13 @@ class GroupReader(ABC):
             return None
         return found[0] if found else None
 
-    async def search_contexts(self, wanted: Filter, *attributes: str) -> AsyncIterator[Entry]:
-        """Every entry that matches, wherever groups may be. Raises `SearchIncomplete` where that is not known."""
+    async def search_contexts(
+        self, wanted: Filter, *attributes: str, contexts: Sequence[str] | None = None
+    ) -> AsyncIterator[Entry]:
+        """Every entry that matches, wherever groups may be: in `contexts`, or in those of bases and configured groups.
+
+        Raises `SearchIncomplete` where that is not known.
+        """
         if self.place.unnamed:
             raise self.incomplete(
                 f"no naming context of the root DSE holds {' or '.join(map(repr, self.place.unnamed))}, so that groups "
@@ -97,7 +104,7 @@ class GroupReader(ABC):
                 "Let the service account read namingContexts of the root DSE, or set users.groups.nested to false.",
             )
         async for entry in self._read(
-            [SearchRequest(context, Scope.SUBTREE, wanted, attributes) for context in self.place.contexts]
+            [SearchRequest(context, Scope.SUBTREE, wanted, attributes) for context in contexts or self.place.contexts]
         ):
             yield entry
 

@@ -13,7 +13,7 @@ from bridge.sources.directory.groups import OBJECT_SID, Group, ResolvedGroups
 from bridge.syntax.dn import dn_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bridge.directory import Entry, EntryStream
     from bridge.sources.directory.group_entries import LookUp, Place
@@ -49,6 +49,10 @@ class Walker(GroupReader):
     def __init__(self, rules: GroupRules, stream: EntryStream, place: Place, look_up: LookUp) -> None:
         super().__init__(rules, stream, place, look_up)
         self._member_count = 0
+        self._unsearched = {f",{dn_key(context)}": context for context in place.others}
+        """Naming contexts in which no group was looked for, by the end of the keys of what lies in them."""
+        self._reached: set[str] = set()
+        """Those of them in which a member lies, which may be a group."""
 
     async def read(self) -> ResolvedGroups:
         """Everybody who is in the groups."""
@@ -77,11 +81,14 @@ class Walker(GroupReader):
     async def _read_inside(self, read: dict[str, _WalkedGroup]) -> None:
         """The groups inside of groups are read too, each once, however they hold each other."""
         known = await self._find_all_groups(read)
-        names = known.keys()
         pending = list(read)
         while pending:
+            if reached := [self._unsearched.pop(end) for end in sorted(self._reached)]:
+                self._reached.clear()
+                known |= await self._find_groups(reached)
+                pending = list(read)  # those that were gone through before may hold what was found now
             group = read[pending.pop()]
-            for key in sorted(names & group.keys):
+            for key in sorted(known.keys() & group.keys - set(group.inside)):
                 group.inside.append(key)
                 if key in read:
                     continue
@@ -96,10 +103,21 @@ class Walker(GroupReader):
         Only the DNs: members are read of those that matter. To read what each member is instead would take a search
         for each.
         """
-        found: dict[str, str] = {}
+        found = await self._find_groups(self.place.contexts)
+        for key, group in configured.items():
+            if key not in found and group.is_of_known_class:
+                raise self.incomplete(
+                    f"looking for groups below {' or '.join(self.place.contexts)} doesn't show {group.dn!r}",
+                    _CANT_LOOK_INSIDE,
+                )
+            found.setdefault(key, group.dn)
+        return found
+
+    async def _find_groups(self, contexts: Sequence[str]) -> dict[str, str]:
+        """The DNs of all groups in these naming contexts, by their keys."""
         try:
-            async for entry in self.search_contexts(self.is_group()):
-                found[dn_key(entry.dn)] = entry.dn
+            found = self.search_contexts(self.is_group(), contexts=contexts)
+            return {dn_key(entry.dn): entry.dn async for entry in found}
         except SearchInvalid as error:
             raise SearchInvalid(
                 f"groups inside of groups can't be looked for: {error.detail}",
@@ -110,14 +128,6 @@ class Walker(GroupReader):
                 subject=error.subject,
                 remedy=_CANT_LOOK_INSIDE,
             ) from error
-        for key, group in configured.items():
-            if key not in found and group.is_of_known_class:
-                raise self.incomplete(
-                    f"looking for groups below {' or '.join(self.place.contexts)} doesn't show {group.dn!r}",
-                    _CANT_LOOK_INSIDE,
-                )
-            found.setdefault(key, group.dn)
-        return found
 
     async def _read_members(self, entry: Entry) -> _WalkedGroup:
         rules, attributes = self.rules, entry.attributes
@@ -131,7 +141,9 @@ class Walker(GroupReader):
             raise self.incomplete(f"more than {MEMBERS_MAX_COUNT} members came")
         keys: set[str] = set()
         for start in range(0, len(values), _MEMBERS_AT_ONCE_COUNT):
-            keys.update(map(_key_of, values[start : start + _MEMBERS_AT_ONCE_COUNT]))
+            some = set(map(_key_of, values[start : start + _MEMBERS_AT_ONCE_COUNT]))
+            self._reached |= {end for end in self._unsearched if any(key.endswith(end) for key in some)}
+            keys |= some
             await asyncio.sleep(0)  # logins must not wait for a large group
         sid = self.sid_of(entry) if rules.has_primary_group else None
         gids = frozenset(attributes.get(rules.gid_attribute.lower(), ()) if rules.gid_attribute else ())

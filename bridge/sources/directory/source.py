@@ -247,7 +247,8 @@ class DirectorySource:
             return EVERYBODY
         bases, dns = await self.resolve_bases(), (*self.groups.include, *self.groups.exclude)
         contexts, unnamed = await self._contexts_of((*bases, *dns))
-        place = Place(self.name, contexts, bases, unnamed)
+        others = tuple(name for name in self._named_contexts or () if name and name not in contexts)
+        place = Place(self.name, contexts, bases, unnamed, others)
         reader = Walker if self.groups.is_walked else ClauseMaker
 
         async def look_up(search: SearchRequest) -> tuple[Entry, ...]:
